@@ -1,0 +1,206 @@
+"""Blobs: stored, being filled, or to be filled; one fill per digest however many ask.
+
+Invariant: a fill is started or joined without an await between the check and the act. A client of
+one repository joins another's fill only where it may be served the blob.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from engine.errors import BlobUnknown, NotFound, StorageError
+from engine.fill import Fill, Outcome, Reader
+from engine.hot import Kind
+from engine.index_records import BlobRecord, LinkRecord, LinkState
+from engine.lead import Lead, Patience
+from engine.lookup import BlobHead, BlobLookup, CacheStatus
+from engine.names import Digest, Location
+from engine.negative import NegativeCache
+from engine.single_flight import SingleFlight
+from engine.store import Store, may_serve
+from engine.upstream.api import Upstream
+
+log = logging.getLogger(__name__)
+
+HEAD_DEADLINE_S = 10.0
+# Ranges far past a fill's frontier; each holds an upstream connection and is not stored.
+MAX_SIDE_FETCHES = 8
+
+
+@dataclass(slots=True)
+class _Running:
+    """A fill under way, for whom it is made, and the task that leads it."""
+
+    fill: Fill
+    location: Location
+    is_public: bool
+    task: asyncio.Task[None] | None = None
+
+
+class Blobs:
+    """All blobs of all upstreams."""
+
+    def __init__(
+        self,
+        store: Store,
+        upstreams: dict[str, Upstream],
+        negative: NegativeCache,
+        patience: Patience,
+    ) -> None:
+        self._store = store
+        self._upstreams = upstreams
+        self._negative = negative
+        self._patience = patience
+        self._running: dict[Digest, _Running] = {}
+        self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
+        self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)
+
+    async def get(self, location: Location, digest: Digest) -> BlobLookup:
+        """Find a blob, or read its fill, or start one."""
+        running = self._running.get(digest)
+        if running is not None and running.location == location:
+            return _joined(running)
+        known = await self._store.find(location, digest)
+        content = self._store.find_permitted(Kind.BLOB, location, known)
+        if content is not None:
+            return BlobLookup(CacheStatus.HIT, content=content)
+        self._raise_if_absent(location, digest)
+        if known.blob is not None:
+            await self._ask_head(location, digest)
+            content = self._store.admit(Kind.BLOB, location, known.blob, "")
+            return BlobLookup(CacheStatus.REVALIDATED, content=content)
+        return await self._join_or_start(location, digest, known.link)
+
+    async def head(self, location: Location, digest: Digest) -> BlobHead:
+        """Tell a blob's size: it is stored, a manifest names it, or upstream says it."""
+        known = await self._store.find(location, digest)
+        content = self._store.find_permitted(Kind.BLOB, location, known)
+        if content is not None:
+            return BlobHead(CacheStatus.HIT, content.size_bytes, content.stored_at)
+        self._raise_if_absent(location, digest)
+        if known.blob is None and known.link is not None and known.link.size_bytes is not None:
+            return BlobHead(CacheStatus.HIT, known.link.size_bytes)
+        size_bytes = await self._ask_head(location, digest)
+        if known.blob is not None:
+            content = self._store.admit(Kind.BLOB, location, known.blob, "")
+            return BlobHead(CacheStatus.REVALIDATED, content.size_bytes, content.stored_at)
+        return BlobHead(CacheStatus.MISS, size_bytes)
+
+    async def iter_range(
+        self, location: Location, digest: Digest, start: int, end: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Fetch bytes `start` up to without `end` from upstream, unverified and not stored.
+
+        The caller must hold back the blob's end until its fill is verified.
+        """
+        async with self._side_fetches:
+            upstream = self._upstreams[location.upstream]
+            stream = await upstream.open_blob(
+                location.repository,
+                digest,
+                start=start,
+                end=end,
+                deadline=_deadline(self._patience.first_byte_s),
+            )
+            try:
+                async for piece in stream:
+                    yield piece
+            finally:
+                await stream.aclose()
+
+    async def aclose(self) -> None:
+        """Give up fills under way, but let verified ones be committed."""
+        tasks = [running.task for running in self._running.values() if running.task]
+        for running in self._running.values():
+            if running.task is not None and running.fill.outcome is None:
+                running.task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._heads.aclose()
+
+    def _raise_if_absent(self, location: Location, digest: Digest) -> None:
+        if self._negative.holds((Kind.BLOB, location, digest), time.time()):
+            raise BlobUnknown(f"{location.upstream} said a moment ago that {digest} is unknown")
+
+    async def _ask_head(self, location: Location, digest: Digest) -> int | None:
+        """Ask upstream whether `location` has the blob, and record it; its size if it says."""
+        size_bytes, _ = await self._heads.run(
+            (location, digest), lambda: self._head_upstream(location, digest)
+        )
+        return size_bytes
+
+    async def _head_upstream(self, location: Location, digest: Digest) -> int | None:
+        upstream = self._upstreams[location.upstream]
+        try:
+            size_bytes = await upstream.head_blob(
+                location.repository, digest, deadline=_deadline(HEAD_DEADLINE_S)
+            )
+        except NotFound:
+            self._note_absent(location, digest)
+            raise
+        link = LinkRecord(digest, Kind.BLOB, LinkState.HELD, "", size_bytes)
+        await self._store.hold(location, link)
+        return size_bytes
+
+    def _note_absent(self, location: Location, digest: Digest) -> None:
+        until = time.time() + self._upstreams[location.upstream].settings.negativettl_s
+        self._negative.note((Kind.BLOB, location, digest), until)
+
+    async def _join_or_start(
+        self, location: Location, digest: Digest, link: LinkRecord | None
+    ) -> BlobLookup:
+        running = self._running.get(digest)
+        if running is not None and not _may_join(running, location, link):
+            await self._ask_head(location, digest)
+            running = self._running.get(digest)
+        if running is not None:
+            return _joined(running)
+        return self._start(location, digest, link)
+
+    def _start(self, location: Location, digest: Digest, link: LinkRecord | None) -> BlobLookup:
+        fill = Fill(digest, link.size_bytes if link else None)
+        is_public = not self._upstreams[location.upstream].settings.has_credentials
+        running = self._running[digest] = _Running(fill, location, is_public)
+        running.task = asyncio.create_task(self._lead(running), name=f"fill {digest}")
+        return BlobLookup(CacheStatus.MISS, reader=Reader(fill))
+
+    async def _lead(self, running: _Running) -> None:
+        """Own a fill from its start until its blob is committed."""
+        fill, location = running.fill, running.location
+        upstream = self._upstreams[location.upstream]
+        lead = Lead(fill, upstream, location.repository, self._store.blob_directory, self._patience)
+        try:
+            outcome = await lead.run()
+            if outcome is Outcome.DONE:
+                await self._commit(running, lead.xxh3)
+            elif outcome is Outcome.NOT_FOUND:
+                self._note_absent(location, fill.digest)
+            else:
+                log.warning(
+                    "fill failed location=%s digest=%s outcome=%s cause=%s",
+                    location, fill.digest, outcome.name.lower(), fill.error,
+                )  # fmt: skip
+        finally:
+            del self._running[fill.digest]
+            fill.leave()
+
+    async def _commit(self, running: _Running, xxh3: bytes) -> None:
+        fill, now = running.fill, time.time()
+        blob = BlobRecord(fill.digest, fill.written_bytes, xxh3, running.is_public, now, now, 1)
+        try:
+            await self._store.commit_blob(running.location, blob)
+        except StorageError as exc:
+            log.error("blob not stored digest=%s cause=%s", fill.digest, exc)
+
+
+def _may_join(running: _Running, location: Location, link: LinkRecord | None) -> bool:
+    return running.location == location or may_serve(Kind.BLOB, link, is_public=running.is_public)
+
+
+def _joined(running: _Running) -> BlobLookup:
+    return BlobLookup(CacheStatus.COLLAPSED, reader=Reader(running.fill))
+
+
+def _deadline(patience_s: float) -> float:
+    return asyncio.get_running_loop().time() + patience_s

@@ -1,0 +1,165 @@
+"""The bounded in-memory table that makes a hit free of SQL.
+
+Invariant: an entry says that the repository may be served this content and that it is stored; it
+goes before the content does. At most `MAX_ENTRIES` entries, `MAX_BODY_BYTES` of small bodies and
+`MAX_FILES` open files. Entries and files go least recently used first; bodies, which cost one read
+of a cached file to have again, in the order they came.
+Must not know: HTTP, SQL, upstream.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum, auto
+
+from engine.names import Digest, Location
+
+MAX_ENTRIES = 50_000
+MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_FILES = 1_024
+# A body up to this size is kept in memory and leaves with its head in one write.
+SMALL_BODY_BYTES = 16 * 1024
+
+
+class Kind(Enum):
+    """Which endpoint content is asked at: a manifest has a media type, a blob has none."""
+
+    MANIFEST = auto()
+    BLOB = auto()
+
+
+class OpenFile:
+    """A blob's file descriptor, shared by all who send it; closed when the last lets go."""
+
+    __slots__ = ("_holders", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._holders = 1
+
+    def acquire(self) -> "OpenFile":
+        """Hold it; pair with one `release`."""
+        self._holders += 1
+        return self
+
+    def release(self) -> None:
+        """Let go; the last closes the descriptor."""
+        self._holders -= 1
+        if self._holders == 0:
+            os.close(self.fd)
+
+
+class Content:
+    """One stored piece of content as a repository serves it.
+
+    `prepared` belongs to the server: whatever it computed once for all responses of this content.
+    """
+
+    __slots__ = ("body", "digest", "media_type", "prepared", "size_bytes", "stored_at")
+
+    def __init__(self, digest: Digest, size_bytes: int, media_type: str, stored_at: float) -> None:
+        self.digest = digest
+        self.size_bytes = size_bytes
+        self.media_type = media_type  # empty for a blob
+        self.stored_at = stored_at  # unix seconds
+        self.body: bytes | None = None  # small content, once it was read
+        self.prepared: object = None
+
+
+Key = tuple[Kind, Location, Digest]
+
+
+class Hot:
+    """The table. `open_blob` opens a blob's file for reading, or raises OSError."""
+
+    def __init__(self, open_blob: Callable[[Digest], int]) -> None:
+        self._open_blob = open_blob
+        self._entries: OrderedDict[Key, Content] = OrderedDict()
+        self._keys: dict[Digest, set[Key]] = {}
+        self._bodies: dict[Digest, bytes] = {}
+        self._body_bytes = 0
+        self._files: OrderedDict[Digest, OpenFile] = OrderedDict()
+
+    def find(self, kind: Kind, location: Location, digest: Digest) -> Content | None:
+        """Find an entry and make it the most recently used."""
+        key = (kind, location, digest)
+        content = self._entries.get(key)
+        if content is not None:
+            self._entries.move_to_end(key)
+        return content
+
+    def add(self, kind: Kind, location: Location, content: Content) -> None:
+        """Add or replace an entry, dropping the least recently used beyond the bound."""
+        key = (kind, location, content.digest)
+        self._entries[key] = content
+        self._entries.move_to_end(key)
+        self._keys.setdefault(content.digest, set()).add(key)
+        while len(self._entries) > MAX_ENTRIES:
+            self._forget_key(next(iter(self._entries)))
+
+    def load_body(self, content: Content) -> bytes | None:
+        """Give small content's bytes, reading them once; None for large content.
+
+        Raises OSError where the file cannot be read; ValueError where its size is not right.
+        """
+        if content.body is not None or content.size_bytes > SMALL_BODY_BYTES:
+            return content.body
+        body = self._bodies.get(content.digest) or self._read_body(content)
+        content.body = body
+        return body
+
+    def open_file(self, digest: Digest) -> OpenFile:
+        """Hold a blob's open file; the caller releases it. Raises OSError."""
+        file = self._files.get(digest)
+        if file is None:
+            file = self._files[digest] = OpenFile(self._open_blob(digest))
+            if len(self._files) > MAX_FILES:
+                self._files.popitem(last=False)[1].release()
+        else:
+            self._files.move_to_end(digest)
+        return file.acquire()
+
+    def forget(self, digest: Digest) -> None:
+        """Drop all that is known of `digest`: nobody is served it from here any more."""
+        self._drop_body(digest)
+        for key in tuple(self._keys.get(digest, ())):
+            self._forget_key(key)
+        file = self._files.pop(digest, None)
+        if file is not None:
+            file.release()
+
+    def close(self) -> None:
+        """Close all files; those being sent close when they are sent."""
+        while self._files:
+            self._files.popitem()[1].release()
+        self._entries.clear()
+        self._keys.clear()
+
+    def _forget_key(self, key: Key) -> None:
+        del self._entries[key]
+        keys = self._keys[key[2]]
+        keys.discard(key)
+        if not keys:
+            del self._keys[key[2]]
+
+    def _read_body(self, content: Content) -> bytes:
+        file = self.open_file(content.digest)
+        try:
+            body = os.pread(file.fd, content.size_bytes + 1, 0)
+        finally:
+            file.release()
+        if len(body) != content.size_bytes:
+            raise ValueError(f"{content.digest}: {len(body)} bytes, not {content.size_bytes}")
+        self._bodies[content.digest] = body
+        self._body_bytes += len(body)
+        while self._body_bytes > MAX_BODY_BYTES:
+            self._drop_body(next(iter(self._bodies)))
+        return body
+
+    def _drop_body(self, digest: Digest) -> None:
+        body = self._bodies.pop(digest, None)
+        if body is None:
+            return
+        self._body_bytes -= len(body)
+        for key in self._keys.get(digest, ()):
+            self._entries[key].body = None

@@ -1,0 +1,39 @@
+"""One server per data directory.
+
+Invariant: whoever holds the lock file's `flock` is the only one that writes below its directory.
+The kernel drops the lock with the process, however it dies; the pid inside is for people.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from engine.errors import DirectoryInUse, StorageError
+
+
+class InstanceLock:
+    """A held lock; `release` in the end."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock at `path`. Raises `DirectoryInUse` or `StorageError`."""
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise StorageError(f"cannot open {path}: {exc}") from exc
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            pid = _read_pid(self._fd)
+            os.close(self._fd)
+            raise DirectoryInUse(str(path.parent), pid) from exc
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let the next server have the directory. The file stays: unlinking it would race."""
+        os.close(self._fd)
+
+
+def _read_pid(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).strip()
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,201 @@
+"""The lead of a fill: fetches one blob from upstream into its partial and verifies it.
+
+Invariant: what is published by `advance` was written first; the fill ends in every case. A break
+is resumed from the first missing byte; a partial of an earlier run is re-hashed and resumed; bytes
+that do not match are never kept, and fetched anew once if no client was sent any of them.
+Must not know: HTTP, SQL, who reads.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from engine import blobdir
+from engine.blobdir import BlobDirectory
+from engine.errors import (
+    CacheError,
+    ContentMismatch,
+    DigestMismatch,
+    NotFound,
+    SizeMismatch,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamUnavailable,
+)
+from engine.fill import Fill, Outcome
+from engine.hashing import Hasher
+from engine.names import Repository
+from engine.upstream.api import Upstream
+
+log = logging.getLogger(__name__)
+
+_REHASH_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a lead tries. containerd gives up on a blob without headers after 30 s."""
+
+    first_byte_s: float = 25.0
+    resume_s: float = 15.0
+    # Resumptions in a row that brought no byte.
+    max_fruitless_count: int = 5
+    pause_s: float = 0.2  # before the second of them; doubled for each further one
+
+
+class Lead:
+    """Runs one fill, once."""
+
+    def __init__(
+        self,
+        fill: Fill,
+        upstream: Upstream,
+        repository: Repository,
+        blob_directory: BlobDirectory,
+        patience: Patience,
+    ) -> None:
+        self._fill = fill
+        self._upstream = upstream
+        self._repository = repository
+        self._blob_directory = blob_directory
+        self._patience = patience
+        self._expected_bytes = fill.size_bytes  # by a descriptor; upstream's word may be corrected
+        self._hasher = Hasher(fill.digest.algorithm)
+
+    @property
+    def xxh3(self) -> bytes:
+        """The rot checksum of what was written."""
+        return self._hasher.xxh3
+
+    async def run(self) -> Outcome:
+        """Fetch and verify; end the fill and return how. Cancelled, it leaves the partial."""
+        outcome = Outcome.DANGLING
+        error: CacheError | None = UpstreamUnavailable(f"the fill of {self._fill.digest} stopped")
+        try:
+            await self._run()
+            outcome, error = Outcome.DONE, None
+        except NotFound as exc:
+            outcome, error = Outcome.NOT_FOUND, exc
+        except ContentMismatch as exc:
+            outcome, error = Outcome.MISMATCH, exc
+            self._blob_directory.remove_partial(self._fill.digest)
+        except CacheError as exc:
+            outcome, error = Outcome.RETRYABLE, exc
+        finally:
+            self._fill.end(outcome, error)
+        return outcome
+
+    async def _run(self) -> None:
+        fill = self._fill
+        fill.attach(await asyncio.to_thread(self._blob_directory.open_partial, fill.digest))
+        await self._adopt_partial()
+        try:
+            await self._download()
+        except ContentMismatch as exc:
+            if fill.is_exposed:
+                raise
+            log.warning("fill retried digest=%s cause=%s", fill.digest, exc)
+            self._restart()
+            await self._download()
+
+    async def _adopt_partial(self) -> None:
+        """Hash what an earlier run left, so that only the rest has to be fetched."""
+        fill = self._fill
+        left_bytes = blobdir.size_of(fill.fd)
+        if left_bytes == 0:
+            return
+        if fill.size_bytes is None or left_bytes >= fill.size_bytes:
+            # Without a size there is no closed Range; and a whole partial still needs upstream's
+            # word that this repository has the blob.
+            fill.size_bytes = await self._upstream.head_blob(
+                self._repository, fill.digest, deadline=self._deadline(self._patience.first_byte_s)
+            )
+        if fill.size_bytes is None or left_bytes > fill.size_bytes:
+            self._restart()
+            return
+        while piece := await asyncio.to_thread(self._rehash_piece):
+            fill.advance(len(piece))
+        log.info("partial adopted digest=%s bytes=%d", fill.digest, fill.written_bytes)
+
+    def _rehash_piece(self) -> bytes:
+        piece = blobdir.read_at(self._fill.fd, _REHASH_BYTES, self._fill.written_bytes)
+        self._hasher.update(piece)
+        return piece
+
+    def _restart(self) -> None:
+        blobdir.truncate(self._fill.fd)
+        self._fill.restart(self._expected_bytes)
+        self._hasher = Hasher(self._fill.digest.algorithm)
+
+    async def _download(self) -> None:
+        fill, fruitless_count = self._fill, 0
+        while not self._is_complete():
+            before = fill.written_bytes
+            try:
+                await self._stream_once()
+            except (UpstreamUnavailable, UpstreamProtocolError) as exc:
+                cause: UpstreamError = exc
+            else:
+                cause = UpstreamUnavailable("upstream's body ended before the blob did")
+                fill.size_bytes = fill.written_bytes if fill.size_bytes is None else fill.size_bytes
+            if not self._is_complete():
+                fruitless_count = 0 if fill.written_bytes > before else fruitless_count + 1
+                await self._pause_or_give_up(fruitless_count, cause)
+        self._check_digest()
+
+    def _is_complete(self) -> bool:
+        # An empty blob needs upstream's word too, so size 0 alone is not enough.
+        fill = self._fill
+        return fill.written_bytes == fill.size_bytes and (fill.is_open or fill.written_bytes > 0)
+
+    async def _pause_or_give_up(self, fruitless_count: int, exc: UpstreamError) -> None:
+        """Wait before the next try, or raise `exc` when no more is worth trying."""
+        fill = self._fill
+        if not fill.is_open or fruitless_count > self._patience.max_fruitless_count:
+            raise exc
+        log.warning(
+            "fill resumed digest=%s offset=%d size=%s cause=%s",
+            fill.digest, fill.written_bytes, fill.size_bytes, exc,
+        )  # fmt: skip
+        if fruitless_count:
+            await asyncio.sleep(self._patience.pause_s * 2 ** (fruitless_count - 1))
+
+    async def _stream_once(self) -> None:
+        """Fetch from the first missing byte until the body ends or breaks."""
+        fill, start = self._fill, self._fill.written_bytes
+        patience_s = self._patience.resume_s if fill.is_open else self._patience.first_byte_s
+        stream = await self._upstream.open_blob(
+            self._repository,
+            fill.digest,
+            start=start,
+            end=fill.size_bytes if start else None,
+            deadline=self._deadline(patience_s),
+        )
+        try:
+            self._check_size(stream.size_bytes)
+            fill.open(stream.size_bytes)
+            async for piece in stream:
+                self._store(piece)
+        finally:
+            await stream.aclose()
+
+    def _store(self, piece: bytes) -> None:
+        fill = self._fill
+        if fill.size_bytes is not None and fill.written_bytes + len(piece) > fill.size_bytes:
+            raise SizeMismatch(fill.digest, fill.size_bytes, fill.written_bytes + len(piece))
+        blobdir.write_all(fill.fd, piece, fill.written_bytes)
+        self._hasher.update(piece)
+        fill.advance(len(piece))
+
+    def _check_size(self, claimed_bytes: int | None) -> None:
+        expected = self._fill.size_bytes
+        if expected is not None and claimed_bytes is not None and claimed_bytes != expected:
+            raise SizeMismatch(self._fill.digest, expected, claimed_bytes)
+
+    def _check_digest(self) -> None:
+        actual = self._hasher.digest
+        if actual != self._fill.digest:
+            raise DigestMismatch(self._fill.digest, actual)
+
+    def _deadline(self, patience_s: float) -> float:
+        return asyncio.get_running_loop().time() + patience_s

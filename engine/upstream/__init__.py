@@ -1,0 +1,1 @@
+"""Upstream registries: tokens, redirects, deadlines, pauses, retries. The only outbound HTTP."""

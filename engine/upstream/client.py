@@ -1,0 +1,134 @@
+"""The door to the network: one HTTP request at a time over pooled connections.
+
+Invariant: nothing is sent but what is asked for (no cookies, no netrc, no client's headers, no
+silent redirects), bodies arrive as they were sent, and every fault of the network comes out as an
+`UpstreamError`. Must not know: registries, tokens, retries.
+"""
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from engine.descriptor import MANIFEST_TYPES
+from engine.errors import UpstreamProtocolError, UpstreamUnavailable
+from engine.upstream.challenge import is_loopback
+from engine.upstream.limits import Limits
+
+
+def _user_agent() -> str:
+    try:
+        return f"moorage/{version('moorage')}"
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "moorage"
+
+
+HEADERS = {
+    "Accept": ", ".join((*MANIFEST_TYPES, "*/*")),
+    "Accept-Encoding": "identity",
+    "User-Agent": _user_agent(),
+}
+
+
+class Client:
+    """A session. It is opened by the first request and belongs to that request's loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._session: aiohttp.ClientSession | None = None
+        self._proxies = getproxies()
+
+    async def request(
+        self, method: str, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send one request and wait for the response's head; the caller closes the response.
+
+        Redirects are not followed. The caller bounds the time. Raises `UpstreamUnavailable` or
+        `UpstreamProtocolError`.
+        """
+        proxy, proxy_auth = self._proxy_of(url)
+        with map_faults(place_of(url)):
+            return await self._open().request(
+                method,
+                url,
+                headers=headers,
+                proxy=proxy,
+                proxy_auth=proxy_auth,
+                allow_redirects=False,
+            )
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # How many connections there are is bounded by the lanes.
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=HEADERS,
+                auto_decompress=False,
+                read_bufsize=self._limits.read_buffer_bytes,
+                # aiohttp's own trust_env would also send what is in ~/.netrc.
+                trust_env=False,
+            )
+        return self._session
+
+    def _proxy_of(self, url: URL) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+        """Choose by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; never for loopback, as Go does."""
+        host = url.host or ""
+        proxy = self._proxies.get(url.scheme)
+        if not proxy or is_loopback(host) or proxy_bypass(host):
+            return None, None
+        found = URL(proxy if "://" in proxy else f"http://{proxy}")
+        if found.user is None:
+            return found, None
+        return found.with_user(None), aiohttp.BasicAuth(found.user, found.password or "")
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def place_of(url: URL) -> str:
+    """Name a host for messages, with its port unless it is the scheme's own."""
+    return f"{url.host}" if url.is_default_port() else f"{url.host}:{url.port}"
+
+
+@contextmanager
+def map_faults(place: str) -> Iterator[None]:
+    """Translate what aiohttp raises; `place` is the host, for the message."""
+    try:
+        yield
+    except aiohttp.ClientHttpProxyError as exc:
+        message = f"{place}: the HTTP proxy answered {exc.status}"
+        raise UpstreamUnavailable(message, upstream_status=exc.status) from exc
+    except (aiohttp.InvalidURL, aiohttp.ClientResponseError) as exc:
+        raise UpstreamProtocolError(f"{place}: not HTTP as it should be: {exc}"[:300]) from exc
+    except (aiohttp.ClientError, OSError) as exc:
+        raise UpstreamUnavailable(f"{place}: {describe(exc)}") from exc
+
+
+def describe(exc: Exception) -> str:
+    """Put a network fault in words that name what to look at."""
+    match exc:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"certificate is not trusted: {exc.certificate_error}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"name does not resolve: {exc.os_error.strerror}"
+        case aiohttp.ServerTimeoutError():
+            return "connecting timed out"
+        case aiohttp.ServerDisconnectedError():
+            return "closed the connection without an answer"
+        case aiohttp.ClientPayloadError():
+            return "the body broke off"
+        case socket.gaierror():
+            return f"name does not resolve: {exc.strerror}"
+        case OSError(errno=int() as number) if number > 0:
+            return os.strerror(number).lower()
+        case _:
+            return str(exc) or type(exc).__name__

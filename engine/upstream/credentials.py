@@ -1,0 +1,133 @@
+"""Whose requests these are: configured, from a docker-credential-helper, or nobody's.
+
+Secrets are in no `repr`, message or log. The helper's protocol: `get` as its argument, the
+server's name on stdin, JSON on stdout (docker-credential-helpers), as distribution's `proxy.exec`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+from yarl import URL
+
+from engine.errors import UpstreamDenied, UpstreamUnavailable
+from engine.settings import HelperSettings, UpstreamSettings
+from engine.upstream.flight import SingleFlight
+from engine.upstream.kinds import Counts
+from engine.upstream.limits import Limits
+
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 -- the name that marks one
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A name and a password or access key."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+class _RawCredential(msgspec.Struct):
+    Username: str
+    Secret: str
+
+
+class Credentials:
+    """The credential of one upstream. `now` is the event loop's clock."""
+
+    def __init__(self, settings: UpstreamSettings, limits: Limits, counts: Counts) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._counts = counts
+        self._found: Credential | None = None
+        self._found_at = 0.0
+        self._flight: SingleFlight[str, Credential] = SingleFlight()
+
+    async def get(self, server: URL, now: Callable[[], float]) -> Credential | None:
+        """Give the credential, None for nobody. `server`: who asks for it, told to a helper.
+
+        A helper runs once for all who ask meanwhile. Raises `UpstreamDenied` where it has none
+        or fails, `UpstreamUnavailable` where it does not end.
+        """
+        helper = self._settings.helper
+        if helper is None:
+            if self._settings.username is None and self._settings.password is None:
+                return None
+            return Credential(self._settings.username or "", self._settings.password or "")
+        if self._found is not None and not self._is_expired(helper, now()):
+            return self._found
+        return await self._flight.join(
+            helper.command, lambda: self._run_helper(helper, server, now)
+        )
+
+    def _is_expired(self, helper: HelperSettings, now: float) -> bool:
+        return helper.lifetime_s is not None and now >= self._found_at + helper.lifetime_s
+
+    def refused(self, now: float) -> None:
+        """Ask the helper again next time: what it said is refused, and not brand new.
+
+        Cloud registries' credentials end after some hours even where no lifetime is configured.
+        """
+        if now >= self._found_at + self._limits.helper_renew_s:
+            self._found = None
+
+    async def _run_helper(
+        self, helper: HelperSettings, server: URL, now: Callable[[], float]
+    ) -> Credential:
+        self._counts.helper_runs += 1
+        name = server.host or ""
+        if not server.is_default_port():
+            name = f"{name}:{server.port}"
+        try:
+            async with asyncio.timeout(self._limits.helper_s):
+                code, output, errors = await _run(helper.command, name)
+        except TimeoutError as exc:
+            message = f"credential helper {helper.command} did not end in {self._limits.helper_s:g} s"
+            raise UpstreamUnavailable(message) from exc
+        except OSError as exc:
+            raise UpstreamDenied(f"credential helper {helper.command}: {exc.strerror}") from exc
+        if code != 0:
+            # On failure a helper's stdout bears a message and no credential.
+            said = first_line(errors) or first_line(output) or "it said nothing"
+            raise UpstreamDenied(f"credential helper {helper.command} failed ({code}): {said}")
+        self._found, self._found_at = _read_credential(helper.command, output), now()
+        return self._found
+
+    async def aclose(self) -> None:
+        """End a helper that runs."""
+        await self._flight.aclose()
+
+
+def _read_credential(command: str, output: bytes) -> Credential:
+    try:
+        raw = msgspec.json.decode(output, type=_RawCredential)
+    except msgspec.DecodeError:
+        # Not chained: the decoder's message may quote the secret.
+        raise UpstreamDenied(f"credential helper {command} gave no credential") from None
+    if raw.Username == _IDENTITY_TOKEN_USER:
+        message = f"credential helper {command} gave an identity token; a password is needed"
+        raise UpstreamDenied(message)
+    return Credential(raw.Username, raw.Secret)
+
+
+async def _run(command: str, server: str) -> tuple[int, bytes, bytes]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        command, "get", stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    try:
+        output, errors = await process.communicate(server.encode())
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return process.returncode or 0, output, errors
+
+
+def first_line(output: bytes) -> str:
+    """Cut a program's complaint down to what fits a message."""
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    return lines[0][:200] if lines else ""

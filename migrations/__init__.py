@@ -1,0 +1,1 @@
+"""The index's schema, as numbered SQL files that are applied forward only."""

@@ -1,0 +1,1 @@
+"""The registry API over HTTP/1.1, served from the engine's cache."""

@@ -1,0 +1,140 @@
+"""A handler and all the connections it serves, from admission to drain.
+
+Invariant: every connection that was admitted is in `connections` until its transport has closed,
+and every task of a handler is awaited before `drain` returns; at most `max_connections` are
+admitted at a time.
+Must not know: listeners, bytes, HTTP.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from heapq import nsmallest
+from typing import Protocol
+
+from server.exchange import Exchange, Handler
+from server.framing import HeadEnds
+from server.limits import Limits, Phase, Watch
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Whoever wants to know of each exchange once it is over: access log, metrics."""
+
+    def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
+        """Note an exchange; called on the loop, must not block. `sent_bytes` has the head too."""
+
+
+class Peer(Protocol):
+    """A connection as its endpoint sees it."""
+
+    watch: Watch
+
+    def look(self) -> tuple[Phase, int]:
+        """Say what the connection is at, and a mark that moves when it gets on."""
+
+    def wind_up(self) -> None:
+        """Close when idle, else after the response under way."""
+
+    def cut(self, cause: str) -> None:
+        """End the connection now."""
+
+
+class Endpoint:
+    """One handler behind any number of listeners."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        limits: Limits | None = None,
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        """Needs a running loop."""
+        self.handler = handler
+        self.head_ends = HeadEnds(headers)
+        self.limits = limits or Limits()
+        self.observers = observers
+        self.is_draining = False
+        self.connections: set[Peer] = set()
+        self.loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._emptied = asyncio.Event()
+        self._refused_count = 0
+        self._sweep_timer = self.loop.call_later(self.limits.sweep_s, self._sweep)
+
+    def admit(self, peer: Peer) -> bool:
+        """Take a new connection in, closing idle ones to make room; False where there is none."""
+        if self.is_draining or (
+            len(self.connections) >= self.limits.max_connections and not self._make_room()
+        ):
+            self._refused_count += 1
+            return False
+        self.connections.add(peer)
+        return True
+
+    def discard(self, peer: Peer) -> None:
+        """Forget a connection that has closed."""
+        self.connections.discard(peer)
+        if not self.connections:
+            self._emptied.set()
+
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run a handler's work in a task that the endpoint awaits in the end."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close idle connections, let responses under way end, and cut them after `timeout_s`.
+
+        Cancelled, it cuts at once. No connection and no task is left when it returns.
+        """
+        self.is_draining = True
+        try:
+            for peer in tuple(self.connections):
+                peer.wind_up()
+            if self.connections and timeout_s > 0:
+                self._emptied.clear()
+                async with asyncio.timeout(timeout_s):
+                    await self._emptied.wait()
+        except TimeoutError:
+            logger.warning("responses cut at the end of the drain count=%d", len(self.connections))
+        finally:
+            await self._cut_all()
+
+    async def _cut_all(self) -> None:
+        for peer in tuple(self.connections):
+            peer.cut("the server stops")
+        if self.connections:
+            self._emptied.clear()
+            await self._emptied.wait()
+        self._sweep_timer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _make_room(self) -> bool:
+        """Close the longest idle connections: some at once, for the search looks at all of them."""
+        idle = [peer for peer in self.connections if peer.look()[0] is Phase.IDLE]
+        count = max(1, self.limits.max_connections // 64)
+        for peer in nsmallest(count, idle, key=lambda peer: peer.watch.since):
+            self.connections.discard(peer)
+            peer.cut("room for another connection")
+        return bool(idle)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for peer in tuple(self.connections):
+            phase, mark = peer.look()
+            if peer.watch.is_overdue(phase, mark, now, self.limits):
+                peer.cut(f"no progress in {self.limits.patience_s(phase):g} s ({phase.name})")
+        if self._refused_count:
+            logger.warning(
+                "connections refused count=%d max=%d",
+                self._refused_count,
+                self.limits.max_connections,
+            )
+            self._refused_count = 0
+        self._sweep_timer = self.loop.call_later(self.limits.sweep_s, self._sweep)

@@ -1,0 +1,196 @@
+"""The ordered output of one connection.
+
+Invariant: bytes leave in the order they were given, each once; what does not fit into the socket
+waits in a queue; when the flow is closed or the client has gone, every file that waited is
+released and whoever waited is woken.
+
+Output does not go through the event loop's transport, which knows no `sendfile` under uvloop and
+would copy what it queues. It goes to a duplicate of the socket's descriptor, because uvloop does
+not let a transport's own be watched. Two facts follow: the watch is removed *before* the duplicate
+is closed (epoll would keep reporting it), and a duplicate left open holds back the stream's end.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from server.exchange import ClientGone
+from server.sendfile import FileUnreadable, Span, push
+
+logger = logging.getLogger(__name__)
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+
+
+class Flow(Protocol):
+    """What an exchange asks of its connection's output; a copying one can stand in for TLS."""
+
+    sent_bytes: int  # taken by the socket since the connection was made
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether output waits for the client to read."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing can be sent any more; what is written then is dropped."""
+
+    def write(self, data: bytes, *, more: bool = False) -> None:
+        """Send `data` after all that was given before; `more` follows at once."""
+
+    def write_file(self, span: Span) -> None:
+        """Send a span after all that was given before; takes over its hold of the file."""
+
+    async def wait_drained(self) -> None:
+        """Wait until the socket has taken everything. Raises `ClientGone`.
+
+        One caller at a time. Safe to cancel, but what is queued stays queued.
+        """
+
+    def shut_down(self) -> None:
+        """End the stream towards the client; receiving goes on."""
+
+    def close(self, *, reset: bool = False) -> None:
+        """Drop what waits and let go of the socket; `reset` makes its end visibly abnormal.
+
+        Idempotent. The connection ends once the transport is closed as well.
+        """
+
+
+class SocketFlow:
+    """A flow straight into a plain TCP or unix socket, which it owns."""
+
+    __slots__ = ("_is_closed", "_loop", "_queue", "_ready", "_sock", "_waiter", "is_broken",
+                 "sent_bytes")  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, ready: Callable[[], None]
+    ) -> None:
+        """`ready` is called when output that had waited has left, or cannot leave any more."""
+        self._sock = sock
+        self._loop = loop
+        self._ready = ready
+        self._queue: deque[memoryview | Span] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_closed = False
+        self.is_broken = False
+        self.sent_bytes = 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether output waits for the client to read."""
+        return bool(self._queue)
+
+    def write(self, data: bytes, *, more: bool = False) -> None:
+        """Send `data` after all that was given before; `more` follows at once."""
+        if self.is_broken:
+            return
+        if self._queue:
+            self._queue.append(memoryview(data))
+            return
+        sent = self._send(data, socket.MSG_MORE if more else 0)
+        if sent < len(data):
+            self._block(memoryview(data)[sent:])
+
+    def write_file(self, span: Span) -> None:
+        """Send a span after all that was given before; takes over its hold of the file."""
+        if self.is_broken:
+            span.release()
+        elif self._queue:
+            self._queue.append(span)
+        elif not self._push(span):
+            self._block(span)
+
+    async def wait_drained(self) -> None:
+        """Wait until the socket has taken everything. Raises `ClientGone`."""
+        if self._queue:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if self.is_broken:
+            raise ClientGone
+
+    def shut_down(self) -> None:
+        """End the stream towards the client; receiving goes on."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._break()  # not connected any more
+
+    def close(self, *, reset: bool = False) -> None:
+        """Drop what waits and let go of the socket; `reset` makes its end visibly abnormal."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._break()
+        if reset:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._sock.close()
+
+    def _send(self, data: bytes | memoryview, flags: int) -> int:
+        """Send what the socket takes now; a broken flow takes all, into nowhere."""
+        try:
+            sent = self._sock.send(data, flags)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._break()  # the client has gone, which is normal
+            return len(data)
+        self.sent_bytes += sent
+        return sent
+
+    def _push(self, item: memoryview | Span) -> bool:
+        """Send what the socket takes of `item`; return whether nothing of it is left to send."""
+        if not isinstance(item, Span):
+            sent = self._send(item, 0)
+            if sent == len(item):
+                return True
+            self._queue[0] = item[sent:]
+            return False
+        try:
+            self.sent_bytes += push(self._sock.fileno(), item)
+        except FileUnreadable:
+            logger.exception("sendfile failed")
+            self._break()
+        except OSError:
+            self._break()  # the client has gone, which is normal
+        if item.offset < item.end and not self.is_broken:
+            return False
+        item.release()
+        return True
+
+    def _block(self, rest: memoryview | Span) -> None:
+        self._queue.append(rest)
+        self._loop.add_writer(self._sock.fileno(), self._on_writable)
+
+    def _on_writable(self) -> None:
+        queue = self._queue
+        while queue and self._push(queue[0]):
+            if queue:  # a break has emptied it
+                queue.popleft()
+        if not queue:
+            if not self.is_broken:
+                self._loop.remove_writer(self._sock.fileno())
+                self._wake()
+            self._ready()
+
+    def _break(self) -> None:
+        """Give up output: release what waits, wake who waits."""
+        if self.is_broken:
+            return
+        self.is_broken = True
+        if self._queue:
+            self._loop.remove_writer(self._sock.fileno())
+        while self._queue:
+            item = self._queue.popleft()
+            if isinstance(item, Span):
+                item.release()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

@@ -1,0 +1,63 @@
+"""The only caller of `os.sendfile`: bytes of a file go to a socket without a copy in user space.
+
+Invariant: a span's `offset` has moved past exactly the bytes that the socket has taken; its hold
+of the file is released once, whether all was sent or not.
+Must not know: HTTP, queues, who waits.
+"""
+
+import errno
+import os
+
+from engine.hot import OpenFile
+
+# At most so much of one file in one turn of the loop: a client on a fast link could otherwise
+# take bytes as quickly as they are given, and nobody else would be served meanwhile.
+TURN_BYTES = 4 * 1024 * 1024
+
+
+class FileUnreadable(Exception):
+    """The file is shorter than it was said to be, or the disk cannot read it."""
+
+
+class Span:
+    """Bytes `offset` up to without `end` of a file, still to be sent.
+
+    `file` is a hold that goes with the span; without one the descriptor is its creator's to keep
+    open until the span is sent or dropped.
+    """
+
+    __slots__ = ("_file", "end", "fd", "offset")
+
+    def __init__(self, fd: int, start: int, end: int, file: OpenFile | None = None) -> None:
+        self.fd = fd
+        self.offset = start
+        self.end = end
+        self._file = file
+
+    def release(self) -> None:
+        """Let go of the file. Idempotent."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.release()
+
+
+def push(socket_fd: int, span: Span) -> int:
+    """Send of `span` what the socket takes now, at most `TURN_BYTES`; return the bytes sent.
+
+    Raises `FileUnreadable` and the socket's own OSErrors; a full socket is not an error.
+    """
+    start = span.offset
+    stop = min(span.end, start + TURN_BYTES)
+    try:
+        while span.offset < stop:
+            sent = os.sendfile(socket_fd, span.fd, span.offset, stop - span.offset)
+            if sent == 0:
+                raise FileUnreadable(f"the file ends at {span.offset}, not at {span.end}")
+            span.offset += sent
+    except BlockingIOError:
+        pass
+    except OSError as exc:
+        if exc.errno == errno.EIO:
+            raise FileUnreadable(f"reading failed at {span.offset}") from exc
+        raise
+    return span.offset - start

@@ -1,0 +1,79 @@
+"""Typed settings of the server. Units are in the names; defaults are the contract's.
+
+Pure values, made by server/config.py from distribution's `config.yml`, the environment and flags.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from engine.settings import EngineSettings
+
+
+class LogFormat(Enum):
+    """How log lines are written (distribution's `log.formatter`)."""
+
+    TEXT = "text"
+    JSON = "json"
+    LOGSTASH = "logstash"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """distribution's `log` section."""
+
+    level: str = "info"  # error, warn, info, debug
+    formatter: LogFormat = LogFormat.TEXT
+    is_access_log_enabled: bool = True
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address to listen on: a TCP host and port, or a unix socket's path."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TLSSettings:
+    """distribution's `http.tls` section. `ciphersuites` are distribution's (Go's) names."""
+
+    certificate: str
+    key: str
+    clientcas: tuple[str, ...] = ()
+    clientauth: str = ""
+    minimumtls: str = "tls1.2"
+    ciphersuites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPSettings:
+    """distribution's `http` section."""
+
+    listeners: tuple[Listener, ...] = (Listener("127.0.0.1", 5000),)
+    # Extra header lines of every response, as configured under `http.headers`.
+    headers: tuple[tuple[str, str], ...] = ()
+    prefix: str = "/"  # starts and ends with a slash
+    draintimeout_s: float = 25.0
+    tls: TLSSettings | None = None
+    debug_listeners: tuple[Listener, ...] = ()
+    prometheus_path: str = ""  # empty = metrics off
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything `serve` needs. `warnings` are said once at start."""
+
+    engine: EngineSettings
+    http: HTTPSettings = HTTPSettings()
+    log: LogSettings = LogSettings()
+    tags_max: int = 0  # distribution's `tags.maxtags`; 0 = no bound of a page
+    catalog_max: int = 1000  # distribution's `catalog.maxentries`
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,129 @@
+"""A blob leaves while it is being filled: each client follows the partial at its own pace.
+
+Invariant: a head leaves only when upstream has said yes or the bytes are here, and a body is
+finished only when the fill has verified all that was promised; otherwise `BodyCut` is raised and
+the connection must be cut.
+The reader is the caller's to close.
+"""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+
+from engine.cache import Cache
+from engine.errors import CacheError, SizeMismatch
+from engine.fill import Reader
+from server.conditional import Part
+from server.exchange import Exchange
+from server.response import blob_fields, build_head, content_range, quote_etag
+from server.routes import BlobRoute
+from server.side import SideFetch, plan_side_fetch
+from server.stored import asked_range
+
+# A Range needs the size. Upstreams that do not tell it are rare: wait for the end of the fill, but
+# not past the time that containerd waits for a head (30 s); then all of the blob is the answer.
+SIZE_WAIT_S = 20.0
+
+
+class BodyCut(Exception):
+    """The body broke off after its head had left; the cause is chained."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """What is to be sent. `size_bytes` None = until the fill's end, wherever that is."""
+
+    size_bytes: int | None
+    part: Part | None
+
+    @property
+    def start(self) -> int:
+        return self.part.start if self.part else 0
+
+    @property
+    def end(self) -> int | None:
+        return self.part.end if self.part else self.size_bytes
+
+
+class FillSender:
+    """Sends what is being filled."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def send(
+        self, exchange: Exchange, route: BlobRoute, reader: Reader, last_lines: bytes
+    ) -> None:
+        """Answer with the blob, or the part of it that is asked for.
+
+        Before the head left it raises the fill's error or `RangeUnsatisfiable`; after it `BodyCut`;
+        any time `ClientGone`.
+        """
+        extent = await _find_extent(exchange, reader)
+        side = self._find_side(route, reader, extent)
+        try:
+            if side is not None:
+                await side.open()
+            reader.expose()
+            await _start(exchange, reader, extent, last_lines)
+            offset = extent.start if side is None else await side.send(exchange)
+            await _follow(exchange, reader, offset, extent.end)
+        finally:
+            if side is not None:
+                await side.aclose()
+        exchange.finish()
+
+    def _find_side(self, route: BlobRoute, reader: Reader, extent: _Extent) -> SideFetch | None:
+        if extent.part is None or extent.size_bytes is None:
+            return None
+        part = plan_side_fetch(extent.part, extent.size_bytes, reader.released_bytes)
+        if part is None:
+            return None
+        location = route.asked.location
+        pieces = self._cache.open_side_fetch(location, route.digest, part.start, part.end)
+        return SideFetch(pieces, part)
+
+
+async def _find_extent(exchange: Exchange, reader: Reader) -> _Extent:
+    size_bytes = await reader.wait_open()
+    spec = asked_range(exchange, quote_etag(reader.digest))
+    if spec is not None and size_bytes is None:
+        size_bytes = await _wait_size(reader)
+    if spec is None or size_bytes is None:
+        return _Extent(size_bytes, None)
+    return _Extent(size_bytes, spec.resolve(size_bytes))
+
+
+async def _wait_size(reader: Reader) -> int | None:
+    """Wait for the verified end, which tells the size; None where that takes too long."""
+    try:
+        async with asyncio.timeout(SIZE_WAIT_S):
+            return await reader.wait_past(sys.maxsize)
+    except TimeoutError:
+        return None
+
+
+async def _start(exchange: Exchange, reader: Reader, extent: _Extent, last_lines: bytes) -> None:
+    fields = blob_fields(reader.digest)
+    exchange.status = 200
+    if extent.part is not None and extent.size_bytes is not None:
+        exchange.status = 206
+        fields.append(content_range(extent.part, extent.size_bytes))
+    length = None if extent.end is None else extent.end - extent.start
+    await exchange.start(build_head(exchange.status, fields) + last_lines, length)
+
+
+async def _follow(exchange: Exchange, reader: Reader, offset: int, end: int | None) -> None:
+    """Send the partial from `offset` to `end` as it is released; raises `BodyCut`."""
+    try:
+        while end is None or offset < end:
+            released = await reader.wait_past(offset)
+            if released <= offset:
+                break  # the verified end
+            stop = released if end is None else min(released, end)
+            await exchange.write_file(reader.fd, offset, stop)
+            offset = stop
+        if end is not None and offset < end:
+            raise SizeMismatch(reader.digest, end, offset)
+    except CacheError as error:
+        raise BodyCut(str(error)) from error

@@ -1,0 +1,78 @@
+"""The blob directory: only whole, verified files become blobs."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from engine.blobdir import BlobDirectory, read_at, size_of, write_all
+from engine.errors import DirectoryInUse, StorageError
+from engine.hashing import digest_of
+from engine.instance_lock import InstanceLock
+from engine.layout import Layout
+
+BODY = b"some content"
+DIGEST = digest_of(BODY)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> BlobDirectory:
+    directory = BlobDirectory(Layout(tmp_path / "data"))
+    directory.prepare()
+    return directory
+
+
+def test_a_partial_becomes_a_read_only_blob_by_commit(
+    directory: BlobDirectory, tmp_path: Path
+) -> None:
+    fd = directory.open_partial(DIGEST)
+    write_all(fd, BODY, 0)
+    assert size_of(fd) == len(BODY)
+    directory.commit(DIGEST)
+    assert read_at(fd, 100, 0) == BODY  # who had it open goes on
+    os.close(fd)
+    path = tmp_path / "data/blobs/sha256" / DIGEST.hex[:2] / DIGEST.hex
+    assert path.read_bytes() == BODY
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    assert list((tmp_path / "data/partial").iterdir()) == []
+
+
+def test_content_in_memory_is_written_by_way_of_a_temporary_file(
+    directory: BlobDirectory, tmp_path: Path
+) -> None:
+    directory.write_blob(DIGEST, BODY)
+    directory.write_blob(DIGEST, BODY)
+    fd = directory.open_blob(DIGEST)
+    assert read_at(fd, 100, 0) == BODY
+    os.close(fd)
+    assert list((tmp_path / "data/partial").iterdir()) == []
+
+
+def test_cleaning_keeps_partials_and_drops_unfinished_writes(
+    directory: BlobDirectory, tmp_path: Path
+) -> None:
+    os.close(directory.open_partial(DIGEST))
+    (tmp_path / "data/partial/sha256-x.tmp").touch()
+    directory.clean()
+    assert [p.name for p in (tmp_path / "data/partial").iterdir()] == [f"sha256-{DIGEST.hex}"]
+
+
+def test_a_disk_error_says_what_was_tried(directory: BlobDirectory) -> None:
+    with pytest.raises(StorageError, match=r"cannot commit .*No such file"):
+        directory.commit(DIGEST)
+
+
+def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot prepare"):
+        BlobDirectory(Layout(tmp_path / "file")).prepare()
+
+
+def test_a_second_server_is_told_who_has_the_directory(tmp_path: Path) -> None:
+    first = InstanceLock(tmp_path / "instance.lock")
+    with pytest.raises(DirectoryInUse) as caught:
+        InstanceLock(tmp_path / "instance.lock")
+    assert caught.value.pid == os.getpid()
+    first.release()
+    InstanceLock(tmp_path / "instance.lock").release()

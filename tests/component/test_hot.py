@@ -1,0 +1,110 @@
+"""The hot table: bounded, and never ahead of what is stored."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine import hot
+from engine.hashing import digest_of
+from engine.hot import Content, Hot, Kind
+from engine.names import Digest, Location, Repository
+
+HERE = Location("docker.io", Repository("a"))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Hot:
+    return Hot(lambda digest: os.open(tmp_path / digest.hex, os.O_RDONLY))
+
+
+def _content(tmp_path: Path, body: bytes) -> Content:
+    digest = digest_of(body)
+    (tmp_path / digest.hex).write_bytes(body)
+    return Content(digest, len(body), "", 0.0)
+
+
+def _open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_small_bodies_are_read_once(tmp_path: Path, table: Hot) -> None:
+    content = _content(tmp_path, b"small")
+    table.add(Kind.BLOB, HERE, content)
+    assert table.load_body(content) == b"small"
+    (tmp_path / content.digest.hex).unlink()
+    assert table.load_body(content) == b"small"
+    table.close()
+
+
+def test_large_bodies_are_not_read(tmp_path: Path, table: Hot) -> None:
+    assert table.load_body(_content(tmp_path, bytes(hot.SMALL_BODY_BYTES + 1))) is None
+
+
+def test_a_body_of_the_wrong_size_is_not_given(tmp_path: Path, table: Hot) -> None:
+    content = _content(tmp_path, b"small")
+    (tmp_path / content.digest.hex).write_bytes(b"smaller")
+    with pytest.raises(ValueError, match="6 bytes, not 5"):
+        table.load_body(content)
+    table.close()
+
+
+def test_a_blob_and_a_manifest_of_one_digest_are_two_entries(tmp_path: Path, table: Hot) -> None:
+    content = _content(tmp_path, b"x")
+    table.add(Kind.BLOB, HERE, content)
+    assert table.find(Kind.BLOB, HERE, content.digest) is content
+    assert table.find(Kind.MANIFEST, HERE, content.digest) is None
+    assert table.find(Kind.BLOB, Location("ghcr.io", HERE.repository), content.digest) is None
+
+
+def test_what_is_forgotten_is_gone_everywhere_but_for_those_who_send_it(
+    tmp_path: Path, table: Hot
+) -> None:
+    content = _content(tmp_path, b"x")
+    table.add(Kind.BLOB, HERE, content)
+    table.add(Kind.MANIFEST, HERE, content)
+    table.load_body(content)
+    before = _open_fds()
+    file = table.open_file(content.digest)
+    table.forget(content.digest)
+    assert content.body is None
+    assert table.find(Kind.BLOB, HERE, content.digest) is None
+    assert table.find(Kind.MANIFEST, HERE, content.digest) is None
+    assert os.pread(file.fd, 1, 0) == b"x"
+    file.release()
+    assert _open_fds() == before - 1
+
+
+def test_every_bound_holds(tmp_path: Path, table: Hot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(hot, "MAX_BODY_BYTES", 30)
+    monkeypatch.setattr(hot, "MAX_FILES", 2)
+    before = _open_fds()
+    contents = [_content(tmp_path, b"0123456789%d" % i) for i in range(10)]
+    for content in contents:
+        table.add(Kind.BLOB, HERE, content)
+        table.load_body(content)
+    held = [c for c in contents if table.find(Kind.BLOB, HERE, c.digest)]
+    assert held == contents[5:]
+    assert sum(c.body is not None for c in contents) <= 2
+    assert _open_fds() - before == 2
+    table.close()
+    assert _open_fds() == before
+
+
+def test_the_least_recently_used_entry_goes_first(
+    tmp_path: Path, table: Hot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "MAX_ENTRIES", 2)
+    one, two, three = (_content(tmp_path, body) for body in (b"1", b"2", b"3"))
+    table.add(Kind.BLOB, HERE, one)
+    table.add(Kind.BLOB, HERE, two)
+    table.find(Kind.BLOB, HERE, one.digest)
+    table.add(Kind.BLOB, HERE, three)
+    assert table.find(Kind.BLOB, HERE, two.digest) is None
+    assert table.find(Kind.BLOB, HERE, one.digest) is one
+
+
+def test_a_missing_file_is_an_error_and_not_an_empty_body(table: Hot) -> None:
+    with pytest.raises(FileNotFoundError):
+        table.open_file(Digest("sha256:" + "0" * 64))

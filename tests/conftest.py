@@ -1,0 +1,15 @@
+"""Fixtures that every slice of the suite shares."""
+
+import pytest
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Run each async test on uvloop and on asyncio's own loop."""
+    backend: tuple[str, dict[str, bool]] = request.param
+    return backend

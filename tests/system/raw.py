@@ -1,0 +1,59 @@
+"""Plain requests to a mirror, one connection each, for tests that look at single answers."""
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.fakes.images import sha256_of
+
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    is_cut: bool  # the connection ended before the promised length
+
+    @property
+    def digest(self) -> str:
+        """The digest of the body."""
+        return sha256_of(self.body)
+
+    @property
+    def code(self) -> str:
+        """The first OCI error code; empty where the body has none."""
+        try:
+            errors = json.loads(self.body)["errors"]
+        except (ValueError, KeyError, TypeError):
+            return ""
+        return str(errors[0]["code"])
+
+
+def ask(
+    address: str, target: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+) -> Answer:
+    """Make one request to `address` (host:port) and read the response to its end.
+
+    Raises `ConnectionError` where there is no answer.
+    """
+    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
+    try:
+        connection.request(method, target, headers=dict(headers or {}))
+        response = connection.getresponse()
+        body, is_cut = _read(response)
+        lower = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, lower, body, is_cut)
+    finally:
+        connection.close()
+
+
+def _read(response: http.client.HTTPResponse) -> tuple[bytes, bool]:
+    try:
+        return response.read(), False
+    except http.client.IncompleteRead as exc:
+        return exc.partial, True
