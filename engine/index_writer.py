@@ -20,7 +20,7 @@ import aiosqlite
 from engine.errors import StorageError
 from engine.index_rows import Row
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Bounds how long a write waits for those before it: about 20 ms where each is a manifest's.
 MAX_GROUP = 64
@@ -93,7 +93,7 @@ class _Write:
 
     def fail(self, cause: StorageError) -> None:
         if self.done.done():
-            _log.warning("write_failed_unwatched error=%s", cause)
+            log.warning("write_failed_unwatched error=%s", cause)
             return
         # An instance for each who waits: raising adds to an exception's traceback.
         error = StorageError(str(cause))

@@ -28,15 +28,15 @@ class Migration:
     script: str
 
 
-def load_migrations(directory: Traversable) -> tuple[Migration, ...]:
-    """Read all migrations in `directory`, in order.
+def load_migrations(directory: Traversable | None = None) -> tuple[Migration, ...]:
+    """Read all migrations in `directory` (None = the program's own), in order.
 
     Raises ValueError where their numbers leave a gap or repeat: then the program is put together
     wrongly, and no index may be touched.
     """
     found = sorted(
         Migration(int(match["version"]), match["name"], entry.read_text("utf-8"))
-        for entry in directory.iterdir()
+        for entry in (directory or files("migrations")).iterdir()
         if (match := _FILE_NAME.fullmatch(entry.name))
     )
     versions = [migration.version for migration in found]
@@ -51,7 +51,7 @@ def migrate(path: Path, now: float, migrations: Sequence[Migration] | None = Non
     Blocks. `now` is recorded as the time of application. Raises `IndexTooNew`, or sqlite3.Error:
     then the migrations before the failing one are applied, and nothing of that one.
     """
-    known = load_migrations(files("migrations")) if migrations is None else migrations
+    known = load_migrations() if migrations is None else migrations
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         version = read_version(connection)
         if version > len(known):

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from engine.errors import UpstreamUnavailable
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -70,7 +70,7 @@ class SingleFlight(Generic[K, V]):
 def _note_end(task: asyncio.Task[V]) -> None:
     # Looking at the exception also tells asyncio that somebody did, if all waiters have left.
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.debug("flight_failed error=%r", error)
+        log.debug("flight_failed error=%r", error)
 
 
 def _stopped() -> UpstreamUnavailable:

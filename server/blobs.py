@@ -8,15 +8,9 @@ from engine.hot import Kind
 from engine.lookup import BlobLookup
 from server.conditional import is_not_modified
 from server.exchange import Exchange
+from server.provenance import HIT, trace
 from server.reply import send_not_modified, send_whole
-from server.response import (
-    HIT,
-    blob_fields,
-    build_head,
-    content_length,
-    quote_etag,
-    trace,
-)
+from server.response import blob_fields, build_head, content_length, quote_etag
 from server.routes import BlobRoute
 from server.stored import StoredSender
 from server.streamed import FillSender

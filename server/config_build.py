@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings, VerifySettings
 from server.config_http import build_http, find_exposed
-from server.config_schema import OTHER_DRIVERS
+from server.config_schema import AUTH_METHODS, OTHER_DRIVERS
 from server.config_tree import InvalidValue, Node, Reader, Report
 from server.config_upstreams import build_upstreams
 from server.config_values import (
@@ -66,10 +66,10 @@ def build(
 
 
 def _refuse_auth(auth: Reader) -> None:
-    for kind in auth.keys:
-        if kind != "none":
+    for method in AUTH_METHODS:
+        if method in auth:
             expected = "no auth section: client authentication is not available in this version"
-            auth.add_problem(kind, "client authentication", expected)
+            auth.add_problem(method, "client authentication", expected)
 
 
 def _warn_of_exposure(

@@ -46,12 +46,22 @@ def apply_environment(
 
 def override(tree: Node, names: list[str], value: Node, report: Report, origin: str) -> Node:
     """Give `tree` with `value` at the key that `names` lead to; `origin` is what set it."""
-    tree, path = _put(ROOT, tree, names, value)
+    after, path = _put(ROOT, tree, names, value)
     report.origins = {
         known: source for known, source in report.origins.items() if known[: len(path)] != path
     }
+    report.origins[path[: _count_known(tree, path) + 1]] = origin
     report.origins[path] = origin
-    return tree
+    return after
+
+
+def _count_known(node: Node, path: Path) -> int:
+    """Count the steps of `path` that were there before."""
+    for count, key in enumerate(path):
+        if not isinstance(node, dict) or key not in node:
+            return count
+        node = node[key]
+    return len(path)
 
 
 def _put(schema: Schema, node: Node, names: list[str], value: Node) -> tuple[Node, Path]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+AUTH_METHODS = ("silly", "token", "htpasswd")
 OTHER_DRIVERS = ("azure", "gcs", "oss", "s3", "s3aws", "swift")
 
 
@@ -240,7 +241,7 @@ ROOT = Section(
         "loglevel": Leaf(),
         "storage": _STORAGE,
         "auth": Section(
-            dict.fromkeys(("silly", "token", "htpasswd", "none"), Free()), has_shorthand=True
+            dict.fromkeys((*AUTH_METHODS, "none"), Free()), has_shorthand=True
         ),
         "middleware": Table(
             Listing(Section({"name": Leaf(), "disabled": Leaf(), "options": Free()})),

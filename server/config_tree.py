@@ -81,7 +81,8 @@ def join(path: Path) -> str:
     """Write a path as people do: `http.headers`, `eviction.pins[0]`."""
     text = ""
     for step in path:
-        text += f"[{step}]" if step.isdecimal() else f".{step}"
+        shown = step if step.isprintable() else repr(step)
+        text += f"[{step}]" if step.isdecimal() else f".{shown}"
     return text.removeprefix(".")
 
 

@@ -37,6 +37,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
 _NAMESPACE = re.compile(rf"(?:{_HOST})(?::\d{{1,5}})?", re.ASCII)
+_ADDRESS = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII
+)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2 token
 _HEADER_VALUE = re.compile(r"[\x21-\x7e\x80-\xff](?:[\x20-\x7e\x80-\xff\t]*[\x21-\x7e\x80-\xff])?")
 # These frame the response: a configured one would break it.
@@ -156,12 +159,10 @@ def parse_address(text: str) -> Listener:
     address = text.strip()
     if address.startswith("unix:") and len(address) > len("unix:"):
         return Listener(path=address.removeprefix("unix:"))
-    host, colon, port = address.rpartition(":")
-    is_bracketed = host.startswith("[") and host.endswith("]")
-    is_host = is_bracketed or not re.search(r"[:/\s\[\]]", host)
-    if not (colon and is_host and re.fullmatch(r"\d{1,5}", port, re.ASCII) and int(port) <= 65535):
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 65535:
         raise InvalidValue("HOST:PORT, :PORT, [IPV6]:PORT or unix:PATH")
-    return Listener(host.strip("[]"), int(port))
+    return Listener(match["ipv6"] or match["host"] or "", int(match["port"]))
 
 
 def parse_url(text: str) -> str:

@@ -91,7 +91,8 @@ class Endpoint:
     async def drain(self, timeout_s: float) -> None:
         """Close idle connections, let responses under way end, and cut them after `timeout_s`.
 
-        Cancelled, it cuts at once. No connection and no task is left when it returns.
+        Cancelled, it cuts at once; `cut_all` ends it early. No connection and no task is left when
+        it returns.
         """
         self.is_draining = True
         try:
@@ -104,11 +105,15 @@ class Endpoint:
         except TimeoutError:
             logger.warning("responses cut at the end of the drain count=%d", len(self.connections))
         finally:
-            await self._cut_all()
+            await self._finish()
 
-    async def _cut_all(self) -> None:
+    def cut_all(self) -> None:
+        """End all connections now."""
         for peer in tuple(self.connections):
             peer.cut("the server stops")
+
+    async def _finish(self) -> None:
+        self.cut_all()
         if self.connections:
             self._emptied.clear()
             await self._emptied.wait()

@@ -11,16 +11,9 @@ from engine.lookup import ManifestLookup
 from engine.names import Digest
 from server.conditional import is_not_modified
 from server.exchange import Exchange
+from server.provenance import HIT, Provenance, trace
 from server.reply import send_not_modified, send_whole
-from server.response import (
-    HIT,
-    Provenance,
-    build_head,
-    content_length,
-    manifest_fields,
-    quote_etag,
-    trace,
-)
+from server.response import build_head, content_length, manifest_fields, quote_etag
 from server.routes import ManifestRoute
 from server.stored import StoredSender
 

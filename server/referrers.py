@@ -8,8 +8,9 @@ from engine.descriptor import OCI_INDEX
 from engine.errors import NotFound
 from engine.lookup import CacheStatus, ReferrersPage
 from server.exchange import Exchange
+from server.provenance import trace
 from server.reply import send_document
-from server.response import namespace_line, trace
+from server.response import namespace_line
 from server.routes import ReferrersRoute
 
 _NONE = ReferrersPage(

@@ -10,10 +10,10 @@ from engine.cache import Cache
 from engine.hot import Content
 from server.conditional import RangeSpec, find_range, is_not_modified
 from server.exchange import Exchange
+from server.provenance import Provenance
 from server.reply import send_not_modified
 from server.response import (
     Prepared,
-    Provenance,
     build_head,
     content_fields,
     content_length,

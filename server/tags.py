@@ -11,8 +11,9 @@ from engine.lookup import CacheStatus
 from engine.names import Location
 from server.exchange import Exchange
 from server.paging import Page, cut_page, link_to_next
+from server.provenance import HIT, Provenance, trace
 from server.reply import send_document
-from server.response import HIT, Provenance, namespace_line, trace
+from server.response import namespace_line
 from server.routes import CatalogRoute, TagsRoute
 
 

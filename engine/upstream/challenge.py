@@ -16,7 +16,7 @@ from yarl import URL
 from engine.errors import UpstreamProtocolError
 from engine.names import Repository
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 -- RFC 9110 calls it so
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # Unquoted values are more liberal than the RFC: some registries leave URLs unquoted.
 _PARAMETER = re.compile(rf'({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(_TOKEN)

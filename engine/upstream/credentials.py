@@ -5,7 +5,6 @@ server's name on stdin, JSON on stdout (docker-credential-helpers), as distribut
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,11 +13,12 @@ from yarl import URL
 
 from engine.errors import UpstreamDenied, UpstreamUnavailable
 from engine.settings import HelperSettings, UpstreamSettings
+from engine.upstream.clock import loop_now
 from engine.upstream.flight import SingleFlight
 from engine.upstream.kinds import Counts
 from engine.upstream.limits import Limits
 
-_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 -- the name that marks one
+_IDENTITY_TOKEN_USER = "<token>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _RawCredential(msgspec.Struct):
 
 
 class Credentials:
-    """The credential of one upstream. `now` is the event loop's clock."""
+    """The credential of one upstream."""
 
     def __init__(self, settings: UpstreamSettings, limits: Limits, counts: Counts) -> None:
         self._settings = settings
@@ -45,7 +45,7 @@ class Credentials:
         self._found_at = 0.0
         self._flight: SingleFlight[str, Credential] = SingleFlight()
 
-    async def get(self, server: URL, now: Callable[[], float]) -> Credential | None:
+    async def get(self, server: URL) -> Credential | None:
         """Give the credential, None for nobody. `server`: who asks for it, told to a helper.
 
         A helper runs once for all who ask meanwhile. Raises `UpstreamDenied` where it has none
@@ -56,11 +56,9 @@ class Credentials:
             if self._settings.username is None and self._settings.password is None:
                 return None
             return Credential(self._settings.username or "", self._settings.password or "")
-        if self._found is not None and not self._is_expired(helper, now()):
+        if self._found is not None and not self._is_expired(helper, loop_now()):
             return self._found
-        return await self._flight.join(
-            helper.command, lambda: self._run_helper(helper, server, now)
-        )
+        return await self._flight.join(helper.command, lambda: self._run_helper(helper, server))
 
     def _is_expired(self, helper: HelperSettings, now: float) -> bool:
         return helper.lifetime_s is not None and now >= self._found_at + helper.lifetime_s
@@ -73,9 +71,7 @@ class Credentials:
         if now >= self._found_at + self._limits.helper_renew_s:
             self._found = None
 
-    async def _run_helper(
-        self, helper: HelperSettings, server: URL, now: Callable[[], float]
-    ) -> Credential:
+    async def _run_helper(self, helper: HelperSettings, server: URL) -> Credential:
         self._counts.helper_runs += 1
         name = server.host or ""
         if not server.is_default_port():
@@ -84,7 +80,9 @@ class Credentials:
             async with asyncio.timeout(self._limits.helper_s):
                 code, output, errors = await _run(helper.command, name)
         except TimeoutError as exc:
-            message = f"credential helper {helper.command} did not end in {self._limits.helper_s:g} s"
+            message = (
+                f"credential helper {helper.command} did not end in {self._limits.helper_s:g} s"
+            )
             raise UpstreamUnavailable(message) from exc
         except OSError as exc:
             raise UpstreamDenied(f"credential helper {helper.command}: {exc.strerror}") from exc
@@ -92,7 +90,7 @@ class Credentials:
             # On failure a helper's stdout bears a message and no credential.
             said = first_line(errors) or first_line(output) or "it said nothing"
             raise UpstreamDenied(f"credential helper {helper.command} failed ({code}): {said}")
-        self._found, self._found_at = _read_credential(helper.command, output), now()
+        self._found, self._found_at = _read_credential(helper.command, output), loop_now()
         return self._found
 
     async def aclose(self) -> None:

@@ -23,7 +23,7 @@ class Kind(Enum):
     HEAD = "head"
     BLOB = "blob"
     LIST = "list"
-    TOKEN = "token"  # noqa: S105 -- no password
+    TOKEN = "token"
 
     @property
     def lane(self) -> LaneName:

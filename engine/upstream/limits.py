@@ -30,6 +30,7 @@ class Limits:
     max_fresh_urls: int = 3  # asked of upstream where a redirect's target refuses
     max_pages: int = 1000
     max_manifest_bytes: int = 32 * 1024 * 1024
+    max_list_bytes: int = 64 * 1024 * 1024  # all pages of tags or referrers
     max_error_bytes: int = 64 * 1024
     # aiohttp buffers up to twice as much before it stops reading, so pieces are up to 256 KiB.
     read_buffer_bytes: int = 128 * 1024

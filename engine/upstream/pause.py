@@ -13,6 +13,7 @@ _MIN_PAUSE_S = 1.0  # `Retry-After: 0` on a 429 is no invitation to hammer
 
 @dataclass(slots=True)
 class _Pause:
+    began_at: float
     until: float
     probe_at: float
 
@@ -38,9 +39,16 @@ class Pauses:
         """Begin or renew a pause after a 429; return its seconds."""
         wait_s = self._limits.pause_default_s if retry_after_s is None else retry_after_s
         wait_s = min(max(wait_s, _MIN_PAUSE_S), self._limits.pause_max_s)
-        self._pauses[kind] = _Pause(now + wait_s, now + self._limits.probe_s)
+        self._pauses[kind] = _Pause(now, now + wait_s, now + self._limits.probe_s)
         return wait_s
 
-    def answered(self, kind: Kind) -> bool:
-        """End the pause: something of this kind got an answer. True if there was one."""
-        return self._pauses.pop(kind, None) is not None
+    def answered(self, kind: Kind, sent_at: float) -> bool:
+        """End the pause: a request of this kind got an answer. True if there was one.
+
+        The answer to a request from before the pause says nothing.
+        """
+        pause = self._pauses.get(kind)
+        if pause is None or sent_at < pause.began_at:
+            return False
+        del self._pauses[kind]
+        return True

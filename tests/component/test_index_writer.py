@@ -71,11 +71,11 @@ async def test_writes_that_wait_together_are_committed_together(
 
 async def test_writes_happen_in_the_order_in_which_they_were_asked_for(index: Index) -> None:
     await asyncio.gather(
-        commit(index, 1),
+        index.commit_blob(HERE, blob_of(1), link_of(1)),
         index.forget_blob(digest_of(1)),
-        commit(index, 2),
+        index.commit_blob(HERE, blob_of(2), link_of(2)),
         index.forget_blob(digest_of(2)),
-        commit(index, 2),
+        index.commit_blob(HERE, blob_of(2), link_of(2)),
     )
     assert await index.find(HERE, digest_of(1)) == (link_of(1), None)
     assert await index.find(HERE, digest_of(2)) == (link_of(2), blob_of(2))

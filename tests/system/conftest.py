@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.clients import Client
 from tests.fakes.distribution import PROGRAM, Registry, run_registry, token_config
 from tests.fakes.distribution_push import Pusher
 from tests.fakes.images_catalogue import catalogue
@@ -18,6 +19,12 @@ _NOT_RUN = "not run: "
 def skip_client(name: str, reason: str) -> None:
     """Skip a test for want of a program; the summary repeats why, once a program."""
     pytest.skip(f"{_NOT_RUN}{name} ({reason})")
+
+
+def require_client(kind: type[Client]) -> None:
+    """Skip where this client cannot run."""
+    if obstacle := kind.find_obstacle():
+        skip_client(kind.name, obstacle)
 
 
 def require_registry() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tests.fakes.images import sha256_of
 
 _TIMEOUT_S = 60.0
+_PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,11 @@ def ask(
 
 
 def _read(response: http.client.HTTPResponse) -> tuple[bytes, bool]:
+    """Read what comes; tell whether the connection ended or was reset before all had."""
+    pieces: list[bytes] = []
     try:
-        return response.read(), False
-    except http.client.IncompleteRead as exc:
-        return exc.partial, True
+        while piece := response.read(_PIECE_BYTES):
+            pieces.append(piece)
+    except (http.client.IncompleteRead, ConnectionResetError):
+        return b"".join(pieces), True
+    return b"".join(pieces), bool(response.length)

@@ -24,7 +24,7 @@ from tests.fakes.distribution import Registry
 from tests.fakes.images import Image
 from tests.fakes.images_catalogue import catalogue
 from tests.fakes.mirror import Site, site_of
-from tests.system.conftest import PASSWORD, USER, skip_client
+from tests.system.conftest import PASSWORD, USER, require_client, skip_client
 from tests.system.raw import Answer, ask
 
 KINDS: tuple[type[Client], ...] = (
@@ -65,7 +65,7 @@ def rig(
 ) -> Iterator[Rig]:
     """Each client in turn."""
     kind: type[Client] = request.param
-    require(kind)
+    require_client(kind)
     directory = tmp_path_factory.mktemp("client")
     with ExitStack() as stack:
         mirror = stack.enter_context(
@@ -77,12 +77,6 @@ def rig(
         except ChildFailed as exc:
             skip_client(kind.name, f"its daemon does not start here: {exc}")
         yield Rig(client, upstream)
-
-
-def require(kind: type[Client]) -> None:
-    """Skip where the client cannot run."""
-    if obstacle := kind.find_obstacle():
-        skip_client(kind.name, obstacle)
 
 
 def gets_of(image: Image, keeps: Keeps) -> Counts:
@@ -117,8 +111,8 @@ def test_a_cold_pull_downloads_once_and_a_warm_one_nothing(rig: Rig, name: str) 
 def test_two_clients_at_a_time_share_one_download(
     site: Site, upstream: Registry, tmp_path: Path
 ) -> None:
-    require(SkopeoByAddress)
-    require(Podman)
+    require_client(SkopeoByAddress)
+    require_client(Podman)
     image = catalogue().pair
     before = upstream.counts()
     with site.start() as mirror, ThreadPoolExecutor() as pool:

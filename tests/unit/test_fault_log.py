@@ -1,0 +1,25 @@
+"""What is logged of many like failures."""
+
+from server.fault_log import INTERVAL_S, FaultLog
+
+
+def test_like_failures_are_logged_once_an_interval_with_their_count() -> None:
+    log = FaultLog()
+    assert log.admit("hub 503", 0.0) == 0
+    assert log.admit("hub 503", 1.0) is None
+    assert log.admit("hub 503", INTERVAL_S - 0.1) is None
+    assert log.admit("hub 503", INTERVAL_S) == 2
+    assert log.admit("hub 503", INTERVAL_S + 1) is None
+
+
+def test_another_failure_is_not_held_back() -> None:
+    log = FaultLog()
+    assert log.admit("hub 503", 0.0) == 0
+    assert log.admit("hub 429", 0.0) == 0
+
+
+def test_the_memory_of_failures_is_bounded() -> None:
+    log = FaultLog()
+    for number in range(5_000):
+        log.admit(number, 0.0)
+    assert len(log._last) <= 1_000
