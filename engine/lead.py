@@ -37,10 +37,11 @@ class Patience:
     """How long a lead tries. containerd gives up on a blob without headers after 30 s."""
 
     first_byte_s: float = 25.0
-    resume_s: float = 15.0
-    # Resumptions in a row that brought no byte.
-    max_fruitless_count: int = 5
-    pause_s: float = 0.2  # before the second of them; doubled for each further one
+    # Without any progress, before a body that was begun is given up. Clients wait longer than that
+    # for a body (containerd 5 min, docker and podman for ever), and most cannot resume it.
+    resume_s: float = 60.0
+    pause_s: float = 0.2  # before the second resumption in a row that brought nothing; doubled
+    max_pause_s: float = 5.0
 
 
 class Lead:
@@ -128,7 +129,7 @@ class Lead:
         self._hasher = Hasher(self._fill.digest.algorithm)
 
     async def _download(self) -> None:
-        fill, fruitless_count = self._fill, 0
+        fill, fruitless_count, give_up_at = self._fill, 0, 0.0
         while not self._is_complete():
             before = fill.written_bytes
             try:
@@ -139,8 +140,10 @@ class Lead:
                 cause = UpstreamUnavailable("upstream's body ended before the blob did")
                 fill.size_bytes = fill.written_bytes if fill.size_bytes is None else fill.size_bytes
             if not self._is_complete():
-                fruitless_count = 0 if fill.written_bytes > before else fruitless_count + 1
-                await self._pause_or_give_up(fruitless_count, cause)
+                if fill.written_bytes > before or not give_up_at:
+                    fruitless_count, give_up_at = 0, self._deadline(self._patience.resume_s)
+                await self._pause_or_give_up(fruitless_count, give_up_at, cause)
+                fruitless_count += 1
         self._check_digest()
 
     def _is_complete(self) -> bool:
@@ -148,28 +151,34 @@ class Lead:
         fill = self._fill
         return fill.written_bytes == fill.size_bytes and (fill.is_open or fill.written_bytes > 0)
 
-    async def _pause_or_give_up(self, fruitless_count: int, exc: UpstreamError) -> None:
-        """Wait before the next try, or raise `exc` when no more is worth trying."""
-        fill = self._fill
-        if not fill.is_open or fruitless_count > self._patience.max_fruitless_count:
-            raise exc
+    async def _pause_or_give_up(
+        self, fruitless_count: int, give_up_at: float, cause: UpstreamError
+    ) -> None:
+        """Wait before the next try, or raise `cause` when no more is worth trying."""
+        fill, patience = self._fill, self._patience
+        if not fill.is_open or self._deadline(0) >= give_up_at:
+            raise cause
         log.warning(
             "fill resumed digest=%s offset=%d size=%s cause=%s",
-            fill.digest, fill.written_bytes, fill.size_bytes, exc,
-        )  # fmt: skip
+            fill.digest,
+            fill.written_bytes,
+            fill.size_bytes,
+            cause,
+        )
         if fruitless_count:
-            await asyncio.sleep(self._patience.pause_s * 2 ** (fruitless_count - 1))
+            await asyncio.sleep(
+                min(patience.pause_s * 2.0 ** (fruitless_count - 1), patience.max_pause_s)
+            )
 
     async def _stream_once(self) -> None:
         """Fetch from the first missing byte until the body ends or breaks."""
         fill, start = self._fill, self._fill.written_bytes
-        patience_s = self._patience.resume_s if fill.is_open else self._patience.first_byte_s
         stream = await self._upstream.open_blob(
             self._repository,
             fill.digest,
             start=start,
             end=fill.size_bytes if start else None,
-            deadline=self._deadline(patience_s),
+            deadline=self._deadline(self._patience.first_byte_s),
         )
         try:
             self._check_size(stream.size_bytes)

@@ -107,7 +107,7 @@ class Server:
             self._health, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS)
         )
         stack.push_async_callback(debug.drain, 0)
-        await _listen(stack, debug, settings.http.debug_listeners, "debug listening")
+        await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
         handler = await stack.enter_async_context(self._open_handler(settings))
         self._endpoint = Endpoint(
             handler, headers=settings.http.headers, limits=self._limits, observers=observers

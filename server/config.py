@@ -13,7 +13,7 @@ import yaml
 
 from server.config_build import build
 from server.config_check import check
-from server.config_env import CONFIG_PATH_VARIABLE, apply_environment, override
+from server.config_env import CONFIG_PATH_VARIABLE, apply_environment, apply_flag
 from server.config_schema import ROOT
 from server.config_tree import ConfigError, InvalidValue, Node, Problem, Report
 from server.settings import ServerSettings
@@ -60,13 +60,13 @@ def _apply_flags(
     tree: Node, report: Report, *, upstream: str | None, data: Path | None, listen: str | None
 ) -> Node:
     if upstream is not None:
-        tree = override(tree, ["PROXY", "REMOTEURL"], upstream, report, "--upstream")
+        tree = apply_flag(tree, "proxy.remoteurl", upstream, report, "--upstream")
     if listen is not None:
-        tree = override(tree, ["HTTP", "ADDR"], list(listen.split(",")), report, "--listen")
-        tree = override(tree, ["HTTP", "NET"], None, report, "--listen")
+        tree = apply_flag(tree, "http.addr", listen, report, "--listen")
+        tree = apply_flag(tree, "http.net", None, report, "--listen")
     if data is not None:
-        rootdirectory = ["STORAGE", "FILESYSTEM", "ROOTDIRECTORY"]
-        tree = override(tree, rootdirectory, os.fspath(data.absolute()), report, "--data")
+        directory = os.fspath(data.absolute())
+        tree = apply_flag(tree, "storage.filesystem.rootdirectory", directory, report, "--data")
         tree = _drop_inmemory(tree)
     return tree
 

@@ -10,7 +10,9 @@ One difference: a variable replaces a free map's key whatever that key's case. D
 keep both, and send both headers.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from server.config_schema import ROOT, Free, Leaf, Listing, Schema, Section, Table
 from server.config_tree import InvalidValue, Node, Path, Problem, Report
@@ -19,6 +21,9 @@ PREFIX = "REGISTRY_"
 CONFIG_PATH_VARIABLE = "REGISTRY_CONFIGURATION_PATH"
 # The file's version says how to read the file; it is not a setting.
 _NOT_SETTINGS = frozenset({CONFIG_PATH_VARIABLE, "REGISTRY_VERSION"})
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
+
+_Read = Callable[[], Node]
 
 
 class _Unrecognised(Exception):
@@ -33,8 +38,9 @@ def apply_environment(
         if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS:
             continue
         names = variable.removeprefix(PREFIX).split("_")
+        read = partial(parse, environ[variable])
         try:
-            tree = override(tree, names, parse(environ[variable]), report, variable)
+            tree = _override(tree, names, read, report, variable)
         except _Unrecognised:
             report.warnings.append(f"{variable}: names no known setting, ignored")
         except InvalidValue as exc:
@@ -44,9 +50,17 @@ def apply_environment(
     return tree
 
 
-def override(tree: Node, names: list[str], value: Node, report: Report, origin: str) -> Node:
-    """Give `tree` with `value` at the key that `names` lead to; `origin` is what set it."""
-    after, path = _put(ROOT, tree, names, value)
+def apply_flag(tree: Node, key_path: str, value: Node, report: Report, flag: str) -> Node:
+    """Give `tree` with `value` at `key_path`, whose keys are all known."""
+    try:
+        return _override(tree, key_path.upper().split("."), lambda: value, report, flag)
+    except _Unrecognised:
+        return tree  # a section is no mapping: the check will say so
+
+
+def _override(tree: Node, names: list[str], read: _Read, report: Report, origin: str) -> Node:
+    """Give `tree` with what `read` gives where `names` lead; `origin` is what set it."""
+    after, path = _put(ROOT, tree, names, read)
     report.origins = {
         known: source for known, source in report.origins.items() if known[: len(path)] != path
     }
@@ -64,49 +78,49 @@ def _count_known(node: Node, path: Path) -> int:
     return len(path)
 
 
-def _put(schema: Schema, node: Node, names: list[str], value: Node) -> tuple[Node, Path]:
-    """Give `node` with `value` put where `names` lead, and the keys passed on the way.
+def _put(schema: Schema, node: Node, names: list[str], read: _Read) -> tuple[Node, Path]:
+    """Give `node` with what `read` gives put where `names` lead, and the keys on the way.
 
-    The tree is not changed but made anew along the way: parts of it may be shared (YAML's aliases).
+    The tree is not changed but made anew along the way. Nothing is read for an unknown name.
     """
     if not names:
-        return value, ()
+        return read(), ()
     match schema:
         case Section():
             key = schema.find_key(names[0])
             if key is None:
                 raise _Unrecognised
-            return _put_key(key, schema.keys[key], _expand(schema, node), names, value)
+            return _put_key(key, schema.keys[key], _expand(schema, node), names, read)
         case Table():
-            return _put_key(_free_key(node, names[0]), schema.element, node, names, value)
+            return _put_key(_free_key(node, names[0]), schema.element, node, names, read)
         case Listing():
-            return _put_element(schema.element, node, names, value)
+            return _put_element(schema.element, node, names, read)
         case Free():
             if isinstance(node, list):
-                return _put_element(schema, node, names, value)
-            return _put_key(_free_key(node, names[0]), schema, node, names, value)
+                return _put_element(schema, node, names, read)
+            return _put_key(_free_key(node, names[0]), schema, node, names, read)
         case Leaf():
             raise _Unrecognised
 
 
 def _put_key(
-    key: str, schema: Schema, node: Node, names: list[str], value: Node
+    key: str, schema: Schema, node: Node, names: list[str], read: _Read
 ) -> tuple[Node, Path]:
     if node is not None and not isinstance(node, dict):
         raise _Unrecognised  # there is a single value or a list, which the check may object to
     members = node or {}
-    child, path = _put(schema, members.get(key), names[1:], value)
+    child, path = _put(schema, members.get(key), names[1:], read)
     return {**members, key: child}, (key, *path)
 
 
-def _put_element(schema: Schema, node: Node, names: list[str], value: Node) -> tuple[Node, Path]:
+def _put_element(schema: Schema, node: Node, names: list[str], read: _Read) -> tuple[Node, Path]:
     elements = node if isinstance(node, list) else [] if node is None else [node]
-    index = int(names[0]) if names[0].isdecimal() else -1
+    index = int(names[0]) if _INDEX.fullmatch(names[0]) else -1
     if not 0 <= index <= len(elements):
         expected = f"the index of an element, 0 to {len(elements)}"
         raise InvalidValue(expected, f"{names[0]!r} for a list of {len(elements)}")
     before = elements[index] if index < len(elements) else None
-    child, path = _put(schema, before, names[1:], value)
+    child, path = _put(schema, before, names[1:], read)
     return [*elements[:index], child, *elements[index + 1 :]], (str(index), *path)
 
 

@@ -240,9 +240,7 @@ ROOT = Section(
         "log": _LOG,
         "loglevel": Leaf(),
         "storage": _STORAGE,
-        "auth": Section(
-            dict.fromkeys((*AUTH_METHODS, "none"), Free()), has_shorthand=True
-        ),
+        "auth": Section(dict.fromkeys((*AUTH_METHODS, "none"), Free()), has_shorthand=True),
         "middleware": Table(
             Listing(Section({"name": Leaf(), "disabled": Leaf(), "options": Free()})),
             is_used=False,

@@ -64,11 +64,9 @@ def show(text: str) -> str:
     return repr(masked if len(masked) <= _SHOWN_CHARS else masked[:_SHOWN_CHARS] + "…")
 
 
-def describe(node: Node) -> str:
+def describe(node: "str | list[Node] | dict[str, Node]") -> str:
     """Say what `node` is, for a message about its shape."""
     match node:
-        case None:
-            return "nothing"
         case str():
             return "a single value"
         case list():

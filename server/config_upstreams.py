@@ -23,17 +23,20 @@ def build_upstreams(root: Reader, *, has_file: bool) -> tuple[UpstreamSettings, 
     """Build all upstreams, the default one first."""
     proxy = root.section("proxy")
     others = dict(root.sections("upstreams"))
+    own_names: list[str] = []
     if proxy.text("remoteurl") is None and DOCKER_HUB in others:
         _refuse_halves(proxy)
         proxy = others.pop(DOCKER_HUB)
+        own_names = [DOCKER_HUB]
     elif proxy.text("remoteurl") is None and has_file:
         proxy.warn("remoteurl", f"not set: this is a mirror of Docker Hub, {_DOCKER_HUB_URL}")
     claims: dict[str, str] = {}
     named = [_build_named(key, reader, claims) for key, reader in others.items()]
-    namespaces = _claim(proxy, proxy.values("namespaces", parse_namespace), claims)
+    wanted = proxy.values("namespaces", parse_namespace)
+    namespaces = _claim(proxy, [*own_names, *wanted], claims)
     url = proxy.value("remoteurl", parse_url, _DOCKER_HUB_URL)
-    if not namespaces:
-        namespaces = _imply_namespaces(url, claims)
+    if not wanted:
+        namespaces += _imply_namespaces(url, claims)
     return (_build(proxy, url, namespaces), *named)
 
 

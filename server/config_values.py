@@ -26,13 +26,14 @@ _NANOSECONDS = {
 }
 _MAX_NANOSECONDS = 2**63 - 1  # Go's Duration: about 292 years
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 
 _BYTES = {"": 1, "b": 1} | {
     f"{letter}{suffix}".lower(): base**power
     for power, letter in enumerate("KMGTP", start=1)
     for suffix, base in (("B", 1000), ("iB", 1024), ("i", 1024))
 }
+_MAX_BYTES = 2**63 - 1  # the largest file offset
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
@@ -90,9 +91,10 @@ def parse_size_bytes(text: str) -> int:
     """Read a size such as `50MiB` (of 1024) or `100GB` (of 1000), or a number of bytes."""
     match = _SIZE.fullmatch(text.strip())
     unit = _BYTES.get(match[2].lower()) if match else None
-    if match is None or unit is None:
+    size_bytes = Decimal(match[1]) * unit if match and unit else None
+    if size_bytes is None or size_bytes > _MAX_BYTES:
         raise InvalidValue("a size such as 50MiB or 100GB, or a number of bytes")
-    return int(Decimal(match[1]) * unit)
+    return int(size_bytes)
 
 
 def parse_fraction(text: str) -> float:

@@ -88,6 +88,12 @@ class Endpoint:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def wait_empty(self) -> None:
+        """Wait until no connection is left."""
+        while self.connections:
+            self._emptied.clear()
+            await self._emptied.wait()
+
     async def drain(self, timeout_s: float) -> None:
         """Close idle connections, let responses under way end, and cut them after `timeout_s`.
 
@@ -98,10 +104,9 @@ class Endpoint:
         try:
             for peer in tuple(self.connections):
                 peer.wind_up()
-            if self.connections and timeout_s > 0:
-                self._emptied.clear()
+            if timeout_s > 0:
                 async with asyncio.timeout(timeout_s):
-                    await self._emptied.wait()
+                    await self.wait_empty()
         except TimeoutError:
             logger.warning("responses cut at the end of the drain count=%d", len(self.connections))
         finally:
@@ -114,9 +119,7 @@ class Endpoint:
 
     async def _finish(self) -> None:
         self.cut_all()
-        if self.connections:
-            self._emptied.clear()
-            await self._emptied.wait()
+        await self.wait_empty()
         self._sweep_timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -153,5 +153,7 @@ def _cache_status(error: Exception) -> str:
             return "moorage; fwd=uri-miss; detail=mismatch"
         case errors.StorageError():
             return "moorage; detail=storage-failed"
+        case refusals.RangeUnsatisfiable():
+            return "moorage; detail=range-unsatisfiable"
         case _:
             return "moorage; detail=not-forwarded"

@@ -51,7 +51,9 @@ def cut_page(entries: Iterable[str], query: PageQuery, max_entries: int) -> Page
 
     A larger `n` is lowered to the bound rather than refused: `Link` tells the client of the rest.
     """
-    ordered = sorted(entries)
+    ordered = sorted(
+        map(str, entries)
+    )  # the engine's names are subclasses of str, which msgspec refuses
     start = bisect_right(ordered, query.last) if query.last else 0
     limits = [limit for limit in (query.n, max_entries or None) if limit is not None]
     n = min(limits, default=len(ordered))

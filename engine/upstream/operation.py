@@ -25,6 +25,10 @@ class UpstreamBusy(UpstreamUnavailable):
     """No connection was free until the deadline: nothing is known about upstream."""
 
 
+class _OutOfTime(UpstreamUnavailable):
+    """The deadline cut an attempt short."""
+
+
 # Gets a slot and gives it back, unless what it returns goes on using it.
 Attempt = Callable[[Slot], Awaitable[T]]
 
@@ -82,13 +86,18 @@ class Operations:
         self, lane: Lane, kind: Kind, deadline: float, attempt: Attempt[T], verdict: Verdict
     ) -> T:
         failures = 0
+        cause: UpstreamUnavailable | None = None
         while True:
             try:
                 return await self._attempt_once(lane, kind, deadline, attempt)
             except UpstreamBusy:
                 raise
-            except UpstreamUnavailable:
+            except UpstreamUnavailable as exc:
                 failures += 1
+                # The last attempt may have had no time to fail: what failed before says more.
+                if cause is not None and isinstance(exc, _OutOfTime):
+                    raise cause from exc
+                cause = exc
                 # A probe has one attempt, so that its failure is fast too.
                 if verdict is Verdict.PROBE or not await self._wait(failures, deadline):
                     raise
@@ -133,6 +142,6 @@ class Operations:
             async with asyncio.timeout_at(until):
                 return await attempt(slot)
         except TimeoutError as exc:
-            waited_s = loop_now() - began_at
-            message = f"{self._namespace}: no complete answer within {waited_s:.1f} s"
-            raise UpstreamUnavailable(message) from exc
+            message = f"{self._namespace}: no complete answer within {until - began_at:.1f} s"
+            made = _OutOfTime if until == deadline else UpstreamUnavailable
+            raise made(message) from exc

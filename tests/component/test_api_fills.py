@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BlobUnknown, UpstreamRateLimited, UpstreamUnavailable
-from engine.fill import HELD_BACK_BYTES
+from engine.fill import HELD_BACK_BYTES, Outcome
 from engine.lookup import BlobHead, CacheStatus
 from server.exchange import ClientGone
 from server.side import NEAR_BYTES
@@ -119,6 +119,18 @@ async def test_a_fill_that_breaks_cuts_the_connection(
     assert exchange.cause == str(UNAVAILABLE)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert str(UNAVAILABLE) in caplog.text
+
+
+async def test_a_fill_that_ends_short_of_its_promise_is_cut(desk: Desk) -> None:
+    with desk.filling(DATA) as filled:
+        exchange = desk.exchange(path_of(filled))
+        task = begin(desk, exchange)
+        filled.write_to(200 * KIB)
+        await exchange.received(200 * KIB)
+        filled.fill.end(Outcome.DONE)
+        await task
+    assert exchange.is_aborted
+    assert not exchange.is_finished
 
 
 @pytest.mark.parametrize(
@@ -280,10 +292,10 @@ async def test_the_fill_may_begin_anew_until_a_head_left_and_not_after(desk: Des
         exchange = desk.exchange(path_of(filled))
         task = begin(desk, exchange)
         await asyncio.sleep(0)
-        assert not filled.fill.is_exposed
+        was_exposed = filled.fill.is_exposed
         filled.write_to(100 * KIB)
         await exchange.received(0)
-        assert filled.fill.is_exposed
+        assert (was_exposed, filled.fill.is_exposed) == (False, True)
         filled.finish()
         await task
 

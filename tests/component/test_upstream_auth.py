@@ -109,7 +109,7 @@ async def test_a_cancelled_waiter_does_not_stop_the_fetch_for_the_others(
     first = asyncio.create_task(anonymous.head_manifest(BUSYBOX, TAG, deadline=soon()))
     await gate.wait_reached()
     second = asyncio.create_task(anonymous.head_manifest(BUSYBOX, TAG, deadline=soon()))
-    await upstream.wait_requests(2, kind="manifest")
+    await asyncio.sleep(0)  # one turn, in which it joins the fetch
     first.cancel()
     gate.open()
     await second
@@ -133,8 +133,8 @@ async def test_rights_that_a_token_lacks_are_a_denial_in_upstreams_words(
 ) -> None:
     upstream.auth.require_token()
     upstream.auth.grants = {"": {OTHER}}
+    await anonymous.head_manifest(OTHER, TAG, deadline=soon())
     with pytest.raises(UpstreamDenied, match="UNAUTHORIZED: authentication required") as caught:
-        await anonymous.head_manifest(OTHER, TAG, deadline=soon())
         await anonymous.get_manifest(BUSYBOX, TAG, deadline=soon())
     assert caught.value.upstream_status == 401
 
@@ -187,7 +187,7 @@ async def test_wrong_credentials_are_a_denial_that_shows_no_password(
     upstream: ScriptedUpstream, ann: Registry
 ) -> None:
     upstream.auth.require_token(ann="another")
-    with pytest.raises(UpstreamDenied, match="'ann'.*incorrect username or password") as caught:
+    with pytest.raises(UpstreamDenied, match=r"'ann'.*incorrect username or password") as caught:
         await ann.head_manifest(BUSYBOX, TAG, deadline=soon())
     assert "s3cret" not in str(caught.value)
 
@@ -257,9 +257,8 @@ async def test_a_basic_challenge_without_credentials_is_a_denial(
 ) -> None:
     upstream.auth.require_basic(ann="s3cret")
     with pytest.raises(UpstreamDenied, match="UNAUTHORIZED: log in"):
-        await anonymous.head_manifest(BUSYBOX, TAG, deadline=soon())
         await anonymous.get_manifest(BUSYBOX, TAG, deadline=soon())
-    assert upstream.count() <= 2
+    assert upstream.count() == 1
 
 
 async def test_wrong_basic_credentials_are_tried_once(

@@ -15,7 +15,7 @@ from engine.names import Digest, Location, Repository
 from engine.settings import EngineSettings, UpstreamSettings
 from tests.fakes.upstream import ScriptedUpstream
 
-QUICK = Patience(first_byte_s=5.0, resume_s=5.0, max_fruitless_count=2, pause_s=0.001)
+QUICK = Patience(first_byte_s=5.0, resume_s=0.5, pause_s=0.001, max_pause_s=0.01)
 BUSYBOX = Location("docker.io", Repository("library/busybox"))
 
 

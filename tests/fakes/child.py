@@ -4,7 +4,6 @@ Invariant: a child that a test started is gone when its `with` block ends, howev
 Waiting is for a line of output, never for time to pass; every line is also kept in a log file.
 """
 
-import os
 import re
 import signal
 import subprocess
@@ -56,10 +55,11 @@ class Child:
         return self._process.pid
 
     @property
-    def rss_bytes(self) -> int:
-        """Resident memory now."""
-        fields = Path(f"/proc/{self.pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+    def peak_rss_bytes(self) -> int:
+        """The most memory it has had resident so far."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (found,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(found) * 1024
 
     def lines(self) -> list[str]:
         """Everything said so far."""

@@ -26,8 +26,11 @@ _ORIGINS = (
     "docker.io index.docker.io registry-1.docker.io auth.docker.io production.cloudflare.docker.com"
     " registry.docker.io quay.io ghcr.io"
 )
-# $0 is the hosts file, the rest is the command, which takes over the process and its id.
-_ENTER = 'mount --bind "$0" /etc/hosts && exec "$@"'
+# Where a command finds its sandbox's directory too: podman refuses a runroot of more than 50
+# characters, sockets a path of more than 107, and pytest's directories are long.
+SHORT = Path("/mnt")
+# The rest is the command, which takes over the process and its id.
+_ENTER = f'mount --bind "$0" /etc/hosts && mount --bind "$1" {SHORT} && shift && exec "$@"'
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -87,7 +90,7 @@ class Sandbox:
 
     def _argv(self, command: tuple[str, ...]) -> list[str]:
         enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER]
-        return [*enter, str(self._hosts), *command]
+        return [*enter, str(self._hosts), str(self.directory), *command]
 
 
 class Client(ABC):

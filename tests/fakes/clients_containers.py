@@ -8,6 +8,7 @@ import json
 from typing import ClassVar
 
 from tests.fakes.clients import (
+    SHORT,
     Client,
     Keeps,
     Sandbox,
@@ -97,7 +98,7 @@ class Podman(_ContainersClient):
     def __init__(self, sandbox: Sandbox, mirror_port: int) -> None:
         super().__init__(sandbox, mirror_port)
         self.driver = "overlay" if sandbox.can_overlay() else "vfs"
-        self.root, self.run_root = self.work / "root", self.work / "run"
+        self.root, self.run_root = self.work / "root", SHORT / "run"
         storage = (
             f'[storage]\ndriver = "{self.driver}"\n'
             f'graphroot = "{self.root}"\nrunroot = "{self.run_root}"\n'

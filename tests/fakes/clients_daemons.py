@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Self
 
-from tests.fakes.clients import Client, Keeps, Sandbox, hash_tree, hub_name
+from tests.fakes.clients import SHORT, Client, Keeps, Sandbox, hash_tree, hub_name
 from tests.fakes.images import Image, sha256_of
 
 
@@ -21,7 +21,7 @@ class _Daemon(Client):
 
     def __init__(self, sandbox: Sandbox, mirror_port: int) -> None:
         super().__init__(sandbox, mirror_port)
-        self.socket = self.work / "d.sock"
+        self.socket = SHORT / "d.sock"
         self.has_overlay = sandbox.can_overlay()
 
     @contextmanager
@@ -47,7 +47,7 @@ class Containerd(_Daemon):
     def _command(self) -> list[str]:
         config = self.work / "config.toml"
         config.write_text(
-            f'version = 2\nroot = "{self.work}/root"\nstate = "{self.work}/state"\n'
+            f'version = 2\nroot = "{self.work}/root"\nstate = "{SHORT}/state"\n'
             'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
             f'[grpc]\naddress = "{self.socket}"\n'
         )
@@ -88,8 +88,8 @@ class Dockerd(_Daemon):
     def _command(self) -> list[str]:
         config = self.work / "daemon.json"
         config.write_text("{}")
-        places = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
-        options = [f"--{name}={self.work / place}" for name, place in places.items()]
+        options = [f"--data-root={self.work}/data", f"--exec-root={SHORT}/exec"]
+        options += [f"--pidfile={SHORT}/pid"]
         driver = "overlay2" if self.has_overlay else "vfs"
         options += [f"--config-file={config}", f"--host=unix://{self.socket}"]
         options += ["--iptables=false", "--ip6tables=false", "--bridge=none"]

@@ -7,7 +7,13 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings, VerifySettings
+from engine.settings import (
+    EngineSettings,
+    EvictionSettings,
+    HelperSettings,
+    UpstreamSettings,
+    VerifySettings,
+)
 from server.config import ConfigError, load, to_yaml
 from server.config_render import render
 from server.config_values import (
@@ -35,6 +41,8 @@ def upstreams(namespace: str) -> st.SearchStrategy[UpstreamSettings]:
         url=st.sampled_from(["https://registry.example", "http://127.0.0.1:5000/path"]),
         namespaces=st.just((namespace,)),
         username=st.none() | texts,
+        password=st.none() | st.just("***"),
+        helper=st.none() | st.builds(HelperSettings, texts, st.none() | durations),
         ttl_s=durations,
         tagttl_s=durations,
         negativettl_s=durations,

@@ -131,7 +131,7 @@ BLOBS = [
         "Range past the end",
         _LAYER,
         {"Range": "bytes=99999999-"},
-        better=Better("a whole 416: distribution promises the blob's length and cuts", 416),
+        better=Better("a whole 416: distribution cuts it short", 416, "RANGE_INVALID"),
     ),
     Case(
         "several ranges",
@@ -167,7 +167,12 @@ OTHERS = [
     Case("push of a blob", f"/v2/{_WARM.repository}/blobs/uploads/", method="POST"),
     Case("DELETE of a manifest", _DIGEST, method="DELETE"),
     Case("DELETE of a blob", _LAYER, method="DELETE"),
-    Case("PATCH of a blob", _LAYER, method="PATCH"),
+    Case(
+        "PATCH of a blob",
+        _LAYER,
+        method="PATCH",
+        better=Better("an error that a client can read", 405, "UNSUPPORTED"),
+    ),
     Case(
         "push of a manifest",
         _manifest("x"),
@@ -180,5 +185,9 @@ OTHERS = [
         method="POST",
         better=Better("405 wherever nothing can be written", 405, "UNSUPPORTED"),
     ),
-    Case("a path outside the API", "/v2x/"),
+    Case(
+        "a path outside the API",
+        "/v2x/",
+        better=Better("an error that a client can read", 404, "UNSUPPORTED"),
+    ),
 ]

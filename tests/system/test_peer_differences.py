@@ -51,7 +51,7 @@ def facts_of(answer: Answer) -> tuple[object, ...]:
     if answer.status >= 300:
         return answer.status, answer.code
     media_type = answer.headers.get("content-type", "").partition(";")[0]
-    names = ("docker-content-digest", "content-range", "docker-distribution-api-version")
+    names = ("docker-content-digest", "content-range")
     named = tuple(answer.headers.get(name) for name in names)
     if media_type == "application/json":
         return answer.status, media_type, json.loads(answer.body), *named
@@ -67,6 +67,12 @@ def test_both_answer_alike_or_ours_better(pair: Pair, case: Case) -> None:
         return
     assert (ours.status, ours.code) == (case.better.status, case.better.code)
     assert facts_of(ours) != facts_of(peers) or peers.is_cut, "distribution does it too now"
+
+
+def test_both_say_which_api_they_speak(pair: Pair) -> None:
+    ours, peers = pair.ask(Case("ping", "/v2/"))
+    name = "docker-distribution-api-version"
+    assert ours.headers[name] == peers.headers[name]
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Real clients pull real images through the mirror, whole, and upstream is asked once."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
@@ -25,7 +25,6 @@ from tests.fakes.images import Image
 from tests.fakes.images_catalogue import catalogue
 from tests.fakes.mirror import Site, site_of
 from tests.system.conftest import PASSWORD, USER, require_client, skip_client
-from tests.system.raw import Answer, ask
 
 KINDS: tuple[type[Client], ...] = (
     SkopeoByAddress,
@@ -36,8 +35,6 @@ KINDS: tuple[type[Client], ...] = (
     Containerd,
     Dockerd,
 )
-HERD_COUNT = 50
-
 Counts = Counter[tuple[str, str]]
 
 
@@ -67,10 +64,11 @@ def rig(
     kind: type[Client] = request.param
     require_client(kind)
     directory = tmp_path_factory.mktemp("client")
+    site = site_of(directory / "mirror", upstream.url, USER, PASSWORD)
     with ExitStack() as stack:
-        mirror = stack.enter_context(
-            site_of(directory / "mirror", upstream.url, USER, PASSWORD).start()
-        )
+        for big in (site.data, directory / "state"):
+            stack.callback(shutil.rmtree, big, ignore_errors=True)
+        mirror = stack.enter_context(site.start())
         client = kind(Sandbox(directory / "state"), mirror.port)
         try:
             stack.enter_context(client.running())
@@ -125,43 +123,3 @@ def test_two_clients_at_a_time_share_one_download(
         assert not client.expected(image) - client.hash_all(image)
     asked = upstream.counts() - before
     assert only("GET", asked) == gets_of(image, Keeps.BLOBS)
-
-
-def ask_at_once(address: str, target: str) -> list[Answer]:
-    """Let `HERD_COUNT` clients ask the same at the same moment."""
-    start = Barrier(HERD_COUNT)
-
-    def ask_one(_: int) -> Answer:
-        start.wait()
-        return ask(address, target)
-
-    with ThreadPoolExecutor(HERD_COUNT) as pool:
-        return list(pool.map(ask_one, range(HERD_COUNT)))
-
-
-@pytest.mark.system
-def test_fifty_clients_on_one_cold_blob_cost_one_upstream_get(
-    site: Site, upstream: Registry
-) -> None:
-    image = catalogue().herd
-    blob = image.top.layers[0].blob
-    target = f"/v2/{image.repository}/blobs/{blob.digest}"
-    before = upstream.counts()
-    with site.start() as mirror:
-        answers = ask_at_once(mirror.address, target)
-    assert {(answer.status, answer.digest) for answer in answers} == {(200, blob.digest)}
-    assert only("GET", upstream.counts() - before) == Counter({("GET", target): 1})
-
-
-@pytest.mark.system
-def test_fifty_clients_on_one_cold_tag_cost_one_upstream_get(
-    site: Site, upstream: Registry
-) -> None:
-    image = catalogue().herd
-    manifests = f"/v2/{image.repository}/manifests"
-    before = upstream.counts()
-    with site.start() as mirror:
-        answers = ask_at_once(mirror.address, f"{manifests}/{image.tag}")
-    assert {(answer.status, answer.body) for answer in answers} == {(200, image.top.blob.data)}
-    asked = upstream.counts() - before
-    assert only("GET", asked) == Counter({("GET", f"{manifests}/{image.top.blob.digest}"): 1})

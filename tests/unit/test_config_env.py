@@ -183,6 +183,16 @@ def test_a_value_that_is_not_yaml_is_refused_without_being_repeated(password: st
     assert "hunter2" not in message
 
 
+def test_the_value_of_an_unknown_name_need_not_be_yaml() -> None:
+    settings = load_with({"REGISTRY_COMMENT": "{not yaml"})
+    assert settings.warnings == ("REGISTRY_COMMENT: names no known setting, ignored",)
+
+
+def test_a_free_maps_lists_have_indices_too() -> None:
+    environ = {"REGISTRY_LOG_FIELDS": "{a: [x, y]}", "REGISTRY_LOG_FIELDS_A_1": "z"}
+    assert load_with(environ).log.fields == {"a": '["x", "z"]'}
+
+
 def test_a_problem_names_the_variable_that_set_it(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_with({"REGISTRY_PROXY_TTL": "soon", "REGISTRY_HTTP": "{adr: ':1'}"}, file)

@@ -161,6 +161,15 @@ def test_a_problem_with_a_flag_names_the_flag() -> None:
     assert listen.startswith("--listen: http.addr: found '5000', expected HOST:PORT")
 
 
+def test_a_flag_does_not_hide_that_its_section_is_no_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(
+        "version: 0.1\nstorage: [filesystem]\nproxy: {remoteurl: 'https://x.example'}\n"
+    )
+    with pytest.raises(ConfigError, match=r"storage: found a list, expected a mapping"):
+        load(file, HOME, data=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("environ", "directory"),
     [

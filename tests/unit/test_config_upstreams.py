@@ -57,8 +57,16 @@ def test_without_a_remoteurl_docker_io_among_the_upstreams_is_the_default(tmp_pa
     default, other = load_upstreams(
         tmp_path, "upstreams: {ghcr.io: {}, docker.io: {username: bob, password: hunter2}}\n"
     )
-    assert (default.namespaces, default.username) == (("docker.io", *HUB_ALIASES), "bob")
+    assert (default.namespace, default.username) == ("docker.io", "bob")
+    assert set(default.namespaces) == {"docker.io", *HUB_ALIASES}
     assert other.namespace == "ghcr.io"
+
+
+def test_docker_io_among_the_upstreams_keeps_its_name_beside_its_namespaces(
+    tmp_path: Path,
+) -> None:
+    (default,) = load_upstreams(tmp_path, "upstreams: {docker.io: {namespaces: [hub.example]}}\n")
+    assert default.namespaces == ("docker.io", "hub.example")
 
 
 def test_half_a_default_upstream_beside_docker_io_is_refused(tmp_path: Path) -> None:
@@ -92,6 +100,11 @@ def test_an_upstreams_url_follows_from_its_name(tmp_path: Path) -> None:
             "proxy: {remoteurl: 'https://registry-1.docker.io'}\n"
             "upstreams: {docker.io: {namespaces: [index.docker.io, registry-1.docker.io]}}",
             "proxy.namespaces: found none that is left, expected one that no other upstream has",
+        ),
+        (
+            "upstreams: {ghcr.io: {namespaces: [docker.io]}, docker.io: {}}",
+            "upstreams.docker.io.namespaces: found docker.io, "
+            "expected one that upstreams.ghcr.io does not have",
         ),
         (
             "upstreams: {library: {}}",

@@ -169,12 +169,12 @@ def test_numbers_choices_and_names_are_given_as_they_are() -> None:
         ),
         *(
             (parse_size_bytes, text)
-            for text in ("", "-1", "5M", "5 Mb b", "1e6", "80%", "MiB", "٣")
+            for text in ("", "-1", "9EB", "8192PiB", "5M", "5 Mb b", "1e6", "80%", "MiB", "٣")
         ),
         *((parse_fraction, text) for text in ("", "95", "0.95", "101%", "-1%", "%", "1e1%")),
         *((parse_share, text) for text in ("", "101%", "-1GB", "lots")),
         *((parse_bool, text) for text in ("", "1", "0", "enabled", "tru")),
-        *((parse_int, text) for text in ("", "1.5", "0x10", "1_000", "٣")),
+        *((parse_int, text) for text in ("", "1.5", "0x10", "1_000", "٣", "9" * 5000)),
         *((parse_count, text) for text in ("0", "-1", "many")),
         (one_of("tcp", "unix"), "udp"),
         *((parse_address, text) for text in ("", "5000", "127.0.0.1", "host:", ":65536", ":http")),

@@ -131,6 +131,7 @@ def test_refusals_say_what_would_be_right() -> None:
         (errors.DigestMismatch("a", "b"), "moorage; fwd=uri-miss; detail=mismatch"),
         (errors.StorageError("x"), "moorage; detail=storage-failed"),
         (errors.InvalidDigest("x"), "moorage; detail=not-forwarded"),
+        (refusals.RangeUnsatisfiable(5), "moorage; detail=range-unsatisfiable"),
         (refusals.PathUnknown("/"), "moorage; detail=not-forwarded"),
     ],
 )

@@ -1,6 +1,4 @@
-"""Which upstream and what a request target asks for; and what is refused before it asks anything."""
-
-from dataclasses import replace
+"""Which upstream and what a request target asks for, and what is refused at sight."""
 
 import pytest
 

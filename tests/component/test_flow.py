@@ -1,0 +1,188 @@
+"""Ordered output: what the socket does not take waits, and nothing of it is lost or kept."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from engine.hot import OpenFile
+from server.exchange import ClientGone
+from server.flow import SocketFlow
+from server.sendfile import Span
+from tests.fakes.transport import pattern
+
+pytestmark = pytest.mark.anyio
+
+LARGE = 3_000_000
+
+
+@dataclass
+class Pair:
+    """A flow, and the client's end of it."""
+
+    flow: SocketFlow
+    client: socket.socket
+    ready: asyncio.Event
+    fd: int
+
+    async def read(self, length: int) -> bytes:
+        received = bytearray()
+        loop = asyncio.get_running_loop()
+        while len(received) < length:
+            received += await loop.sock_recv(self.client, 100_000)
+        return bytes(received)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    ours, _ = listener.accept()
+    listener.close()
+    ours.setblocking(False)
+    client.setblocking(False)
+    ready = asyncio.Event()
+    flow = SocketFlow(ours, asyncio.get_running_loop(), ready.set)
+    yield Pair(flow, client, ready, ours.fileno())
+    flow.close()
+    client.close()
+
+
+def open_pattern(path: Path, length: int) -> OpenFile:
+    file = path / "file"
+    file.write_bytes(pattern(length))
+    return OpenFile(os.open(file, os.O_RDONLY))
+
+
+def is_open(fd: int) -> bool:
+    return Path(f"/proc/self/fd/{fd}").exists()
+
+
+async def test_bytes_and_spans_leave_in_order(pair: Pair, tmp_path: Path) -> None:
+    file = open_pattern(tmp_path, LARGE)
+    flow = pair.flow
+    flow.write(b"head", more=True)
+    flow.write_file(Span(file.fd, 0, LARGE, file.acquire()))
+    flow.write(pattern(LARGE))
+    flow.write_file(Span(file.fd, 100, 200, file))
+    flow.write(b"tail")
+    assert flow.is_blocked
+    expected = b"head" + pattern(LARGE) * 2 + pattern(200)[100:] + b"tail"
+    assert await pair.read(len(expected)) == expected
+    await flow.wait_drained()
+    assert not flow.is_blocked
+    assert flow.sent_bytes == len(expected)
+    assert not is_open(file.fd)
+
+
+async def test_ready_is_called_once_waiting_output_has_left(pair: Pair) -> None:
+    pair.flow.write(b"small")
+    assert not pair.ready.is_set()
+    pair.flow.write(pattern(LARGE * 3))
+    assert not pair.ready.is_set()
+    await pair.read(LARGE * 3 + 5)
+    await pair.ready.wait()
+    assert not pair.flow.is_blocked
+
+
+async def test_wait_returns_only_when_all_is_taken(pair: Pair) -> None:
+    pair.flow.write(pattern(LARGE * 3))
+    waiting = asyncio.ensure_future(pair.flow.wait_drained())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await pair.read(LARGE * 3)
+    await waiting
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+async def test_close_releases_files_and_wakes_who_waits(
+    pair: Pair, tmp_path: Path, is_reset: bool
+) -> None:
+    file = open_pattern(tmp_path, LARGE)
+    pair.flow.write(pattern(LARGE * 3))
+    pair.flow.write_file(Span(file.fd, 0, LARGE, file))
+    waiting = asyncio.ensure_future(pair.flow.wait_drained())
+    await asyncio.sleep(0)
+    pair.flow.close(reset=is_reset)
+    with pytest.raises(ClientGone):
+        await waiting
+    assert not is_open(file.fd)
+    assert not is_open(pair.fd)
+    pair.flow.close()
+
+
+async def test_what_is_written_after_the_end_is_dropped_and_released(
+    pair: Pair, tmp_path: Path
+) -> None:
+    file = open_pattern(tmp_path, 10)
+    pair.flow.close()
+    pair.flow.write(b"x")
+    pair.flow.write_file(Span(file.fd, 0, 10, file))
+    assert not is_open(file.fd)
+    assert pair.flow.sent_bytes == 0
+    with pytest.raises(ClientGone):
+        await pair.flow.wait_drained()
+
+
+async def test_reset_is_seen_by_the_client(pair: Pair) -> None:
+    pair.flow.write(b"x")
+    pair.flow.close(reset=True)
+    loop = asyncio.get_running_loop()
+    with pytest.raises(ConnectionResetError):
+        while await loop.sock_recv(pair.client, 100):
+            pass
+
+
+async def test_gone_client_breaks_the_flow(pair: Pair, tmp_path: Path) -> None:
+    file = open_pattern(tmp_path, LARGE)
+    pair.flow.write(pattern(LARGE * 3))
+    pair.flow.write_file(Span(file.fd, 0, LARGE, file))
+    pair.client.close()  # with bytes unread: a reset
+    with pytest.raises(ClientGone):
+        await pair.flow.wait_drained()
+    await pair.ready.wait()
+    assert pair.flow.is_broken
+    assert not is_open(file.fd)
+
+
+async def test_shut_down_ends_output_but_not_input(pair: Pair) -> None:
+    pair.flow.write(b"last")
+    pair.flow.shut_down()
+    loop = asyncio.get_running_loop()
+    assert await pair.read(4) == b"last"
+    assert await loop.sock_recv(pair.client, 1) == b""
+    pair.client.send(b"more")
+    pair.flow.write(b"x")
+    assert pair.flow.is_broken
+
+
+async def test_waiting_output_survives_a_cancelled_wait(pair: Pair) -> None:
+    pair.flow.write(pattern(LARGE * 3))
+    waiting = asyncio.ensure_future(pair.flow.wait_drained())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert await pair.read(LARGE * 3) == pattern(LARGE * 3)
+    await pair.ready.wait()
+
+
+async def test_descriptors_are_not_mixed_up_by_reuse(pair: Pair) -> None:
+    """A watch that outlived its descriptor would fire for whoever got the number next."""
+    pair.flow.write(pattern(LARGE * 3))
+    fd = pair.fd
+    pair.flow.close()
+    reused, other = socket.socketpair()
+    with reused, other:
+        assert reused.fileno() == fd
+        reused.setblocking(False)
+        flow = SocketFlow(
+            socket.socket(fileno=os.dup(reused.fileno())),
+            asyncio.get_running_loop(),
+            pair.ready.set,
+        )
+        await asyncio.sleep(0)
+        assert not pair.ready.is_set()
+        flow.close()

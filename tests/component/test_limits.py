@@ -1,0 +1,142 @@
+"""Patience with clients, and how many of them there may be."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from server.limits import Limits, Phase, Watch, derive_max_connections, raise_open_files
+from tests.fakes.transport import open_site, pattern
+
+LIMITS = Limits(head_s=10, idle_s=75, stall_s=60, linger_s=5)
+# Short, but only as long as it takes: no test depends on how long that is.
+QUICK = Limits(head_s=0.1, idle_s=0.1, stall_s=0.1, linger_s=0.1)
+NEVER = 3600.0
+
+
+def test_patience_ends_for_who_does_not_get_on() -> None:
+    watch = Watch(0)
+    assert not watch.is_overdue(Phase.HEAD, 1, 5, LIMITS)  # seen there for the first time
+    assert not watch.is_overdue(Phase.HEAD, 1, 14.9, LIMITS)
+    assert watch.is_overdue(Phase.HEAD, 1, 15, LIMITS)
+
+
+def test_whoever_gets_on_is_waited_for() -> None:
+    watch = Watch(0)
+    for second in range(0, 6000, 50):
+        assert not watch.is_overdue(Phase.SENDING, second, second, LIMITS)
+
+
+def test_a_change_of_phase_starts_anew() -> None:
+    watch = Watch(0)
+    assert not watch.is_overdue(Phase.IDLE, 0, 74, LIMITS)
+    assert not watch.is_overdue(Phase.HEAD, 0, 76, LIMITS)
+    assert not watch.is_overdue(Phase.IDLE, 0, 80, LIMITS)
+    assert watch.is_overdue(Phase.IDLE, 0, 155, LIMITS)
+
+
+def test_nobody_is_overdue_while_we_are_at_work() -> None:
+    watch = Watch(0)
+    assert not watch.is_overdue(Phase.WORKING, 0, 0, LIMITS)
+    assert not watch.is_overdue(Phase.WORKING, 0, 1e9, LIMITS)
+
+
+def test_the_sweep_is_finer_than_every_limit() -> None:
+    assert Limits(head_s=3, idle_s=8, stall_s=4, linger_s=2).sweep_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("open_files", "expected"),
+    [(256, 16), (1024, 16), (4096, 682), (20_000, 5984), (1_048_576, 100_000), (10**9, 100_000)],
+)
+def test_connections_follow_from_open_files(open_files: int, expected: int) -> None:
+    assert derive_max_connections(open_files) == expected
+
+
+def test_open_files_are_raised_to_what_is_allowed() -> None:
+    first = raise_open_files()
+    assert first == raise_open_files()
+    assert first > 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", [b"", b"GET /hit/1 HT", b"\r\n", b"GET /hit/1 HTTP/1.1\r\n\r\n"])
+async def test_slow_and_idle_clients_are_cut(tmp_path: Path, sent: bytes) -> None:
+    async with open_site(tmp_path, QUICK) as site:
+        client = await site.connect()
+        client.send(sent)
+        await client.read_end()  # the last one: of the lingering after a refusal
+        await site.endpoint.wait_empty()
+
+
+@pytest.mark.anyio
+async def test_client_that_drips_its_head_is_cut(tmp_path: Path) -> None:
+    async with open_site(tmp_path, Limits(head_s=0.1, idle_s=NEVER, stall_s=NEVER)) as site:
+        client = await site.connect()
+        client.send(b"GET /hit/1 HTTP/1.1\r\nHost: x\r\n")
+        while not client.reader.at_eof():
+            client.send(b"A: b\r\n")
+            await asyncio.sleep(0.02)
+        assert site.records.all == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("target", ["/file/60000000", "/spans/60000000", "/task/60000000"])
+async def test_client_that_does_not_read_is_cut(tmp_path: Path, target: str) -> None:
+    async with open_site(tmp_path, Limits(stall_s=0.2, head_s=NEVER, idle_s=NEVER)) as site:
+        client = await site.connect(receive_buffer_bytes=4096)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a Transport
+        client.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await site.endpoint.wait_empty()
+        assert "SENDING" in site.records.all[0].cause
+
+
+@pytest.mark.anyio
+async def test_client_that_reads_slowly_is_not_cut(tmp_path: Path) -> None:
+    async with open_site(tmp_path, Limits(stall_s=0.4, head_s=NEVER, idle_s=NEVER)) as site:
+        client = await site.connect(receive_buffer_bytes=65536)
+        length = 12_000_000
+        client.send(f"GET /file/{length} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await client.reader.readuntil(b"\r\n\r\n")
+        received = b""
+        while len(received) < length:
+            received += await client.reader.read(1_000_000)
+            await asyncio.sleep(0.05)
+        assert received == pattern(length)
+
+
+@pytest.mark.anyio
+async def test_handler_may_take_longer_than_any_patience(tmp_path: Path) -> None:
+    async with open_site(tmp_path, QUICK) as site:
+        client = await site.connect()
+        client.send(b"GET /late/5 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await site.handler.started.wait()
+        idle = await site.connect()
+        await idle.read_end()  # so the limits have run out
+        site.handler.release.set()
+        assert (await client.read()).body == pattern(5)
+
+
+@pytest.mark.anyio
+async def test_longest_idle_connection_makes_room(tmp_path: Path) -> None:
+    async with open_site(tmp_path, Limits(max_connections=2)) as site:
+        first, second = await site.connect(), await site.connect()
+        await first.get("/hit/1")
+        await second.get("/hit/1")
+        third = await site.connect()
+        assert (await third.get("/hit/3")).body == pattern(3)
+        assert await first.read_end() == b""
+        assert (await second.get("/hit/2")).body == pattern(2)
+
+
+@pytest.mark.anyio
+async def test_connection_past_the_limit_is_refused_while_all_are_busy(tmp_path: Path) -> None:
+    async with open_site(tmp_path, Limits(max_connections=1)) as site:
+        busy = await site.connect()
+        busy.send(b"GET /late/5 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await site.handler.started.wait()
+        refused = await site.connect()
+        with pytest.raises(ConnectionResetError):
+            await refused.read_end()
+        site.handler.release.set()
+        assert (await busy.read()).body == pattern(5)
