@@ -145,6 +145,7 @@ class Manifests:
             if isinstance(reference, Tag):
                 await self._tags.drop(location, reference)
             raise
+        await self._tags.settle(location, content.digest)
         status = CacheStatus.MISS if is_lead else CacheStatus.COLLAPSED
         return _lookup(status, content, upstream_status=200)
 

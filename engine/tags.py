@@ -1,6 +1,7 @@
 """What a tag means now: upstream's HEAD, shared by all who ask at that moment.
 
-Invariant: a tag's record in the index is what upstream said at `checked_at`; a tag that upstream
+Invariant: a tag's record in the index is what upstream said at `checked_at`, of a manifest that was
+here then: one that is not yet does not displace what could be served instead. A tag that upstream
 says is gone is dropped. Nothing is downloaded here.
 """
 
@@ -8,6 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+from engine.announced import Announced
 from engine.errors import NotFound, UpstreamDenied, UpstreamProtocolError
 from engine.hot import Content, Kind
 from engine.index_records import LinkRecord, LinkState, TagRecord
@@ -35,6 +37,7 @@ class Tags:
     def __init__(self, store: Store, upstreams: dict[str, Upstream]) -> None:
         self._store = store
         self._upstreams = upstreams
+        self._announced = Announced()
         self._flights: SingleFlight[tuple[Location, Tag], Resolved | None] = SingleFlight()
 
     async def resolve(self, location: Location, tag: Tag, *, deadline: float) -> Resolved | None:
@@ -49,8 +52,16 @@ class Tags:
 
     async def drop(self, location: Location, tag: Tag) -> None:
         """Forget a tag that upstream says is gone."""
+        self._announced.drop(location, tag)
         with log_failed_write("tag", f"{location}:{tag}"):
             await self._store.index.drop_tag(location, tag)
+
+    async def settle(self, location: Location, digest: Digest) -> None:
+        """Record the tags that mean a manifest which has just been fetched, if it was stored."""
+        records = self._announced.take(location, digest)
+        if records and (await self._store.find(location, digest)).blob is not None:
+            for record in records:
+                await self._write(location, record)
 
     async def aclose(self) -> None:
         """Give up what is under way."""
@@ -73,7 +84,7 @@ class Tags:
     async def _record(
         self, location: Location, tag: Tag, head: ManifestHead, now: float
     ) -> Resolved | None:
-        """Record what the HEAD said, and find the manifest here."""
+        """Note what the HEAD said, and find the manifest here."""
         if head.digest is None:
             return None
         known = await self._store.find(location, head.digest)
@@ -82,10 +93,11 @@ class Tags:
             return None
         size_bytes = known.blob.size_bytes if known.blob else head.size_bytes
         record = TagRecord(tag, head.digest, media_type, size_bytes, head.etag, now, now)
-        with log_failed_write("tag", f"{location}:{tag}"):
-            await self._store.index.record_tag(location, record)
         if known.blob is None:
+            self._announced.note(location, record)
             return Resolved(head.digest, size_bytes, media_type, None)
+        self._announced.drop(location, tag)
+        await self._write(location, record)
         content = self._store.find_permitted(Kind.MANIFEST, location, known)
         if content is None:
             # Upstream has just said that this repository has it.
@@ -95,3 +107,7 @@ class Tags:
             await self._store.hold(location, link)
             content = self._store.admit(Kind.MANIFEST, location, known.blob, media_type)
         return Resolved(head.digest, size_bytes, media_type, content)
+
+    async def _write(self, location: Location, record: TagRecord) -> None:
+        with log_failed_write("tag", f"{location}:{record.tag}"):
+            await self._store.index.record_tag(location, record)

@@ -22,7 +22,9 @@ import uvloop
 from engine.cache import Cache
 from engine.errors import StorageError
 from server import logs
+from server.access import open_gate
 from server.access_log import AccessLog, Renderer
+from server.accounts_file import AccountsError
 from server.api import Api
 from server.endpoint import Endpoint, Observer
 from server.exchange import Handler
@@ -44,10 +46,15 @@ OpenHandler = Callable[[ServerSettings], AbstractAsyncContextManager[Handler]]
 
 @asynccontextmanager
 async def open_api(settings: ServerSettings) -> AsyncIterator[Handler]:
-    """Open the cache and the API over it. Raises what `Cache.open` raises."""
+    """Open the cache and the API over it. Raises what `Cache.open` and `open_gate` raise."""
     cache = await Cache.open(settings.engine)
     try:
-        yield Api(cache, settings)
+        api = Api(cache, settings)
+        if settings.auth is None:
+            yield api
+        else:
+            async with open_gate(api, settings.auth) as gate:
+                yield gate
     finally:
         await cache.aclose()
 
@@ -84,7 +91,7 @@ class Server:
         async with AsyncExitStack() as stack:
             try:
                 await self._start(stack)
-            except (ListenError, StartError, StorageError) as exc:
+            except (AccountsError, ListenError, StartError, StorageError) as exc:
                 logger.error("start failed: %s", exc)
                 return EXIT_CONFIGURATION
             # What lives from now on dies young: the collector need not look at the rest again.
@@ -92,7 +99,6 @@ class Server:
             gc.freeze()
             await self._stop.wait()
             self._health.is_ready = False
-            logger.info("draining timeout_s=%g", self._settings.http.draintimeout_s)
         logger.info("stopped")
         return EXIT_OK
 
@@ -102,7 +108,7 @@ class Server:
             logger.warning("%s", warning)
         if settings.http.tls is not None:
             raise StartError("http.tls: this server speaks plain HTTP; put TLS in front of it")
-        observers = await self._open_observers(stack)
+        observers = self._open_observers(stack)
         debug = Endpoint(
             self._health, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS)
         )
@@ -112,18 +118,24 @@ class Server:
         self._endpoint = Endpoint(
             handler, headers=settings.http.headers, limits=self._limits, observers=observers
         )
-        stack.push_async_callback(self._endpoint.drain, settings.http.draintimeout_s)
+        stack.push_async_callback(self._drain, self._endpoint)
         self._log_routing()
         await _listen(stack, self._endpoint, settings.http.listeners, "listening")
         self._health.is_ready = True
 
-    async def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
+    def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
         log = self._settings.log
-        if not log.is_access_log_enabled:
+        # Without a standard output its number may be any file's, the index's included.
+        if not log.is_access_log_enabled or sys.stdout is None:
             return ()
         access_log = AccessLog(sys.stdout.fileno(), Renderer(log.formatter, log.fields))
         stack.push_async_callback(access_log.aclose)
         return (access_log,)
+
+    async def _drain(self, endpoint: Endpoint) -> None:
+        timeout_s = self._settings.http.draintimeout_s
+        logger.info("draining timeout_s=%g", timeout_s)
+        await endpoint.drain(timeout_s)
 
     def _log_routing(self) -> None:
         for upstream in self._settings.engine.upstreams:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings, VerifySettings
+from server.config_auth import build_auth
 from server.config_http import build_http, find_exposed
-from server.config_schema import AUTH_METHODS, OTHER_DRIVERS
+from server.config_schema import OTHER_DRIVERS
 from server.config_tree import InvalidValue, Node, Reader, Report
 from server.config_upstreams import build_upstreams
 from server.config_values import (
@@ -26,7 +27,7 @@ from server.config_values import (
     parse_share,
     parse_size_bytes,
 )
-from server.settings import HTTPSettings, LogFormat, LogSettings, ServerSettings
+from server.settings import HtpasswdSettings, HTTPSettings, LogFormat, LogSettings, ServerSettings
 
 _EVICTION = EvictionSettings()
 _VERIFY = VerifySettings()
@@ -43,10 +44,10 @@ def build(
 ) -> ServerSettings:
     """Build the settings; problems and warnings go to `report`."""
     root = Reader(tree, (), report)
-    _refuse_auth(root.section("auth"))
+    auth = build_auth(root.section("auth"))
     upstreams = build_upstreams(root, has_file=has_file)
     http = build_http(root.section("http"))
-    _warn_of_exposure(root, upstreams, http)
+    _warn_of_exposure(root, upstreams, http, auth)
     engine = EngineSettings(
         data_directory=_choose_directory(root.section("storage"), environ),
         upstreams=upstreams,
@@ -57,6 +58,7 @@ def build(
         engine=engine,
         http=http,
         log=_build_log(root),
+        auth=auth,
         tags_max=root.section("tags").value("maxtags", _parse_maxtags, 0),
         # As in distribution: what is not positive means the default.
         catalog_max=max(0, root.section("catalog").value("maxentries", parse_int, 0))
@@ -65,24 +67,26 @@ def build(
     )
 
 
-def _refuse_auth(auth: Reader) -> None:
-    for method in AUTH_METHODS:
-        if method in auth:
-            expected = "no auth section: client authentication is not available in this version"
-            auth.add_problem(method, "client authentication", expected)
-
-
 def _warn_of_exposure(
-    root: Reader, upstreams: tuple[UpstreamSettings, ...], http: HTTPSettings
+    root: Reader,
+    upstreams: tuple[UpstreamSettings, ...],
+    http: HTTPSettings,
+    auth: HtpasswdSettings | None,
 ) -> None:
     secretive = [upstream.namespace for upstream in upstreams if upstream.has_credentials]
-    exposed = find_exposed(http.listeners)
-    if secretive and exposed:
-        root.section("http").warn(
-            "addr",
-            f"EVERYONE who can connect to {', '.join(map(str, exposed))} can read all that the "
-            f"configured credentials can read at {', '.join(secretive)}, private content too",
+    exposed = ", ".join(map(str, find_exposed(http.listeners)))
+    if auth is not None and exposed:
+        message = (
+            f"passwords cross the network to {exposed} as clear text: put a TLS proxy before it "
+            "(a dockerd that has it as a mirror even sends its password of Docker Hub)"
         )
+        root.section("http").warn("addr", message)
+    elif secretive and exposed:
+        message = (
+            f"EVERYONE who can connect to {exposed} can read all that the configured credentials "
+            f"can read at {', '.join(secretive)}, private content too"
+        )
+        root.section("http").warn("addr", message)
 
 
 def _choose_directory(storage: Reader, environ: Mapping[str, str]) -> Path:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings
 from server.config_values import format_duration, format_fraction
-from server.settings import HTTPSettings, LogSettings, ServerSettings
+from server.settings import HtpasswdSettings, HTTPSettings, LogSettings, ServerSettings
 
 Plain: TypeAlias = str | int | bool | Sequence["Plain"] | Mapping[str, "Plain"]
 
@@ -23,6 +23,7 @@ def render(settings: ServerSettings) -> dict[str, Plain]:
         "version": "0.1",
         "log": _render_log(settings.log),
         "storage": {"filesystem": {"rootdirectory": str(engine.data_directory)}},
+        "auth": _render_auth(settings.auth),
         "http": _render_http(settings.http),
         "catalog": {"maxentries": settings.catalog_max},
         "tags": {"maxtags": settings.tags_max},
@@ -40,6 +41,12 @@ def _render_log(log: LogSettings) -> dict[str, Plain]:
         "formatter": log.formatter.value,
         "fields": log.fields,
     }
+
+
+def _render_auth(auth: HtpasswdSettings | None) -> Plain:
+    if auth is None:
+        return "none"
+    return {"htpasswd": {"realm": auth.realm, "path": str(auth.path)}}
 
 
 def _render_http(http: HTTPSettings) -> dict[str, Plain]:

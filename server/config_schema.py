@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-AUTH_METHODS = ("silly", "token", "htpasswd")
+OTHER_AUTH_METHODS = ("silly", "token")
 OTHER_DRIVERS = ("azure", "gcs", "oss", "s3", "s3aws", "swift")
 
 
@@ -118,6 +118,15 @@ _STORAGE = Section(
         ),
         "redirect": Section({"disable": _IGNORED}),
         "tag": Section({"concurrencylimit": _IGNORED}),
+    },
+    has_shorthand=True,
+)
+
+_AUTH = Section(
+    {
+        "htpasswd": Section({"realm": Leaf(), "path": Leaf()}),
+        "none": Free(),
+        **dict.fromkeys(OTHER_AUTH_METHODS, Free()),
     },
     has_shorthand=True,
 )
@@ -240,7 +249,7 @@ ROOT = Section(
         "log": _LOG,
         "loglevel": Leaf(),
         "storage": _STORAGE,
-        "auth": Section(dict.fromkeys((*AUTH_METHODS, "none"), Free()), has_shorthand=True),
+        "auth": _AUTH,
         "middleware": Table(
             Listing(Section({"name": Leaf(), "disabled": Leaf(), "options": Free()})),
             is_used=False,

@@ -125,7 +125,13 @@ class Endpoint:
 
     def _make_room(self) -> bool:
         """Close the longest idle connections: some at once, for the search looks at all of them."""
-        idle = [peer for peer in self.connections if peer.look()[0] is Phase.IDLE]
+        now = self.loop.time()
+        idle = []
+        for peer in self.connections:
+            phase, mark = peer.look()
+            peer.watch.is_overdue(phase, mark, now, self.limits)  # it may have been busy just now
+            if phase is Phase.IDLE:
+                idle.append(peer)
         count = max(1, self.limits.max_connections // 64)
         for peer in nsmallest(count, idle, key=lambda peer: peer.watch.since):
             self.connections.discard(peer)

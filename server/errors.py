@@ -1,7 +1,8 @@
 """The one table of failures: what each error of the engine or refusal of the API is over HTTP.
 
-Invariant: an upstream's fault never becomes 404, and nothing here ever becomes 401 (dockerd answers
-a challenge with the user's Docker Hub password).
+Invariant: an upstream's fault never becomes 404, and nothing becomes 401 but `Unauthorized`, which
+is raised only where clients are to log in (dockerd answers a mirror's challenge with the user's
+Docker Hub password).
 Source: OCI distribution-spec "Error Codes"; distribution's registry/api/errcode for Docker's own.
 """
 
@@ -47,6 +48,8 @@ TABLE: dict[type[Exception], tuple[int, Code]] = {
     refusals.NamespaceUnknown: (404, Code.NAME_UNKNOWN),
     refusals.PageSizeInvalid: (400, Code.PAGINATION_NUMBER_INVALID),
     refusals.RangeUnsatisfiable: (416, Code.RANGE_INVALID),
+    refusals.Unauthorized: (401, Code.UNAUTHORIZED),
+    refusals.LoginsLimited: (429, Code.TOOMANYREQUESTS),
     errors.NotFound: (404, Code.NAME_UNKNOWN),
     errors.RepositoryUnknown: (404, Code.NAME_UNKNOWN),
     errors.ManifestUnknown: (404, Code.MANIFEST_UNKNOWN),
@@ -120,15 +123,27 @@ def _fields_of(error: Exception) -> list[tuple[str, str]]:
     match error:
         case refusals.MethodUnsupported():
             return [("Allow", "GET, HEAD")]
+        case refusals.Unauthorized(realm=realm):
+            # The version tells docker's older clients that this is a registry (Docker Registry
+            # HTTP API V2, "API Version Check").
+            return [_challenge(realm), ("Docker-Distribution-API-Version", "registry/2.0")]
         case refusals.RangeUnsatisfiable(size_bytes=size_bytes):
             return [("Content-Range", f"bytes */{size_bytes}")]
         case _:
             return []
 
 
+def _challenge(realm: str) -> tuple[str, str]:
+    """Ask for a name and a password (RFC 7617 §2; quoted as RFC 9110 §5.6.4 has it)."""
+    quoted = realm.replace("\\", "\\\\").replace('"', '\\"')
+    return ("WWW-Authenticate", f'Basic realm="{quoted}"')
+
+
 def _find_retry_after(error: Exception) -> float | None:
     match error:
         case errors.UpstreamRateLimited(retry_after_s=seconds):
+            return seconds
+        case refusals.LoginsLimited(retry_after_s=seconds):
             return seconds
         case errors.UpstreamUnavailable(retry_after_s=seconds):
             return DEFAULT_RETRY_AFTER_S if seconds is None else seconds

@@ -11,9 +11,11 @@ is closed (epoll would keep reporting it), and a duplicate left open holds back 
 """
 
 import asyncio
+import fcntl
 import logging
 import socket
 import struct
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -23,6 +25,7 @@ from server.sendfile import FileUnreadable, Span, push
 
 logger = logging.getLogger(__name__)
 
+_INT = struct.Struct("i")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
@@ -38,6 +41,9 @@ class Flow(Protocol):
     @property
     def is_broken(self) -> bool:
         """Whether nothing can be sent any more; what is written then is dropped."""
+
+    def count_delivered(self) -> int:
+        """Count the bytes that the client's side has taken; asks the kernel."""
 
     def write(self, data: bytes, *, more: bool = False) -> None:
         """Send `data` after all that was given before; `more` follows at once."""
@@ -84,6 +90,17 @@ class SocketFlow:
     def is_blocked(self) -> bool:
         """Whether output waits for the client to read."""
         return bool(self._queue)
+
+    def count_delivered(self) -> int:
+        """Count the bytes that the client's side has taken; asks the kernel.
+
+        `sent_bytes` is no measure of a client's progress: once the socket is full it does not move
+        until a third of the buffer is free, which may be a megabyte.
+        """
+        if self._is_closed:
+            return self.sent_bytes
+        (queued,) = _INT.unpack(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(_INT.size)))
+        return self.sent_bytes - int(queued)
 
     def write(self, data: bytes, *, more: bool = False) -> None:
         """Send `data` after all that was given before; `more` follows at once."""

@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from server.settings import Listener
@@ -34,6 +34,10 @@ class OpenListener:
 
     def close(self) -> None:
         """Stop listening, and remove a unix socket's file if it is still this socket's."""
+        # A loop may hold on to the socket for another turn: refuse clients from now on, unless it
+        # has let go already.
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
         if self.inode is not None and _find_inode(self.address.path) == self.inode:
             os.unlink(self.address.path)

@@ -37,10 +37,10 @@ class Connection(asyncio.Protocol):
     """A connection from its making to its loss."""
 
     __slots__ = (
-        "_buffer", "_endpoint", "_exchange", "_fields", "_is_closed", "_is_eof", "_is_last",
-        "_is_lingering", "_is_paused", "_is_scheduled", "_lingered_bytes", "_loop", "_must_linger",
-        "_parser", "_request_count", "_task", "_transport", "_url", "flow", "head_ends", "remote",
-        "watch",
+        "_buffer", "_endpoint", "_exchange", "_fields", "_is_closed", "_is_eof", "_is_fresh",
+        "_is_last", "_is_lingering", "_is_paused", "_is_scheduled", "_lingered_bytes", "_loop",
+        "_must_linger", "_parser", "_request_count", "_task", "_transport", "_url", "flow",
+        "head_ends", "remote", "watch",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         self.head_ends = endpoint.head_ends
         self.watch = Watch(self._loop.time())
         # The request under way
+        self._is_fresh = True  # nothing has arrived yet
         self._buffer = b""
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
@@ -86,6 +87,11 @@ class Connection(asyncio.Protocol):
         if self._is_last:
             self._discard(len(data))
             return
+        if self._is_fresh:
+            self._is_fresh = False
+            if data[0] == _TLS_HANDSHAKE:
+                self._close()  # the client will try plain HTTP once this is refused
+                return
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
             self._advance()
@@ -127,7 +133,7 @@ class Connection(asyncio.Protocol):
         if self._is_lingering:
             return Phase.LINGERING, 0
         if self.flow.is_blocked:
-            return Phase.SENDING, self.flow.sent_bytes
+            return Phase.SENDING, self.flow.count_delivered()
         if self._exchange is not None:
             return Phase.WORKING, 0
         return Phase.HEAD if self._buffer else Phase.IDLE, self._request_count
@@ -162,9 +168,6 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Answer what has arrived until something has to be waited for."""
         data, start = self._buffer, 0
-        if self._request_count == 0 and data[:1] == b"\x16":
-            self._close()  # a TLS client that will try plain HTTP once it is refused
-            return
         last_count = self._request_count + _REQUESTS_PER_TURN
         while self._exchange is None and not self._is_last:
             while data.startswith(b"\r\n", start):  # RFC 9112 §2.2

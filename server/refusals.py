@@ -40,6 +40,22 @@ class PageSizeInvalid(Refusal):
         super().__init__(f"n={text[:40]!r} is not a number of entries (0 or more)")
 
 
+class Unauthorized(Refusal):
+    """No valid credentials, where they are wanted. `realm` is what the challenge names."""
+
+    def __init__(self, realm: str) -> None:
+        super().__init__("authentication required: no valid user name and password were sent")
+        self.realm = realm
+
+
+class LoginsLimited(Refusal):
+    """Too many logins have failed, or wait, for another one to be tried now."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("too many logins failed or are waiting")
+        self.retry_after_s = retry_after_s
+
+
 class RangeUnsatisfiable(Refusal):
     """The Range asked for lies outside the content."""
 

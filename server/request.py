@@ -53,12 +53,14 @@ def find_head_end(data: bytes, start: int, limits: Limits) -> int:
     """
     window = start + limits.head_bytes
     end = data.find(_HEAD_END, start, window)
+    seen_end = end if end >= 0 else window
+    line_count = data.count(b"\r\n", start, seen_end)
+    if data.count(b"\n", start, seen_end) != line_count:
+        raise BadRequest(400, "a line does not end in CRLF")
     if end >= 0:
-        if data.count(b"\r\n", start, end) > limits.head_lines:
+        if line_count >= limits.head_lines:
             raise BadRequest(431, "too many header lines")
         return end + len(_HEAD_END)
-    if data.count(b"\n", start, window) != data.count(b"\r\n", start, window):
-        raise BadRequest(400, "a line does not end in CRLF")
     if len(data) >= window:
         if data.find(b"\r\n", start, window) < 0:
             raise BadRequest(414, "the request target is too long")

@@ -5,6 +5,7 @@ Pure values, made by server/config.py from distribution's `config.yml`, the envi
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 from engine.settings import EngineSettings
 
@@ -68,12 +69,21 @@ class HTTPSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HtpasswdSettings:
+    """distribution's `auth.htpasswd` section: clients log in by the accounts of a file."""
+
+    realm: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Everything `serve` needs. `warnings` are said once at start."""
 
     engine: EngineSettings
     http: HTTPSettings = HTTPSettings()
     log: LogSettings = LogSettings()
+    auth: HtpasswdSettings | None = None  # None = nobody is asked who they are
     tags_max: int = 0  # distribution's `tags.maxtags`; 0 = no bound of a page
     catalog_max: int = 1000  # distribution's `catalog.maxentries`
     warnings: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from yarl import URL
 from engine.descriptor import MANIFEST_TYPES
 from engine.errors import UpstreamProtocolError, UpstreamUnavailable
 from engine.upstream.challenge import is_loopback
+from engine.upstream.faults import NotAsked
 from engine.upstream.limits import Limits
 
 
@@ -41,6 +42,7 @@ class Client:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
         self._proxies = getproxies()
 
     async def request(
@@ -51,6 +53,8 @@ class Client:
         Redirects are not followed. The caller bounds the time. Raises `UpstreamUnavailable` or
         `UpstreamProtocolError`.
         """
+        if self._is_closed:
+            raise NotAsked("the mirror is stopping")
         proxy, proxy_auth = self._proxy_of(url)
         with map_faults(place_of(url)):
             return await self._open().request(
@@ -89,7 +93,8 @@ class Client:
         return found.with_user(None), aiohttp.BasicAuth(found.user, found.password or "")
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; what is under way fails, and so does what comes after."""
+        self._is_closed = True
         if self._session is not None:
             await self._session.close()
 

@@ -13,7 +13,7 @@ from engine.errors import UpstreamError, UpstreamProtocolError
 from engine.upstream.client import Client, map_faults, place_of
 from engine.upstream.kinds import Counts, Kind
 from engine.upstream.limits import Limits
-from engine.upstream.reply import next_hop
+from engine.upstream.reply import next_hop, origin_of
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -55,7 +55,7 @@ class Courier:
 
         Raises `UpstreamUnavailable` or `UpstreamProtocolError`. The caller bounds the time.
         """
-        url, origin, is_foreign = request.url, request.url.origin(), False
+        url, is_foreign = request.url, False
         for _ in range(self._limits.max_redirects + 1):
             response = await self._send_once(request, url, is_foreign=is_foreign)
             location = response.headers.get("Location")
@@ -63,7 +63,7 @@ class Courier:
                 return Reply(response, is_foreign)
             await read_body(response, self._limits.max_error_bytes)
             url = next_hop(url, location)
-            is_foreign = is_foreign or url.origin() != origin
+            is_foreign = is_foreign or origin_of(url) != origin_of(request.url)
         raise UpstreamProtocolError(
             f"{place_of(request.url)}: more than {self._limits.max_redirects} redirects"
         )

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Generic, TypeVar
 
-from engine.errors import UpstreamUnavailable
+from engine.upstream.faults import NotAsked
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -33,7 +33,7 @@ class SingleFlight(Generic[K, V]):
             waiter = asyncio.current_task()
             if task.cancelled() and waiter is not None and not waiter.cancelling():
                 # Not this waiter was cancelled, but the work.
-                raise UpstreamUnavailable("the mirror is stopping") from exc
+                raise NotAsked("the mirror is stopping") from exc
             raise
 
     def _end(self, key: K, task: asyncio.Task[V]) -> None:

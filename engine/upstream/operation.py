@@ -12,6 +12,7 @@ from typing import TypeVar
 from engine.errors import NotFound, UpstreamError, UpstreamUnavailable
 from engine.upstream.breaker import Verdict
 from engine.upstream.clock import loop_now
+from engine.upstream.faults import NotAsked
 from engine.upstream.guard import RateGuard
 from engine.upstream.kinds import Counts, Kind, LaneName
 from engine.upstream.lane import Lane, Slot
@@ -19,10 +20,6 @@ from engine.upstream.limits import Limits
 from engine.upstream.retry import RetryBudget, backoff_s
 
 T = TypeVar("T")
-
-
-class UpstreamBusy(UpstreamUnavailable):
-    """No connection was free until the deadline: nothing is known about upstream."""
 
 
 class _OutOfTime(UpstreamUnavailable):
@@ -68,7 +65,7 @@ class Operations:
         self._budget.note_request()
         try:
             result = await self._attempt_until(lane, kind, deadline, attempt, verdict)
-        except UpstreamBusy:
+        except NotAsked:
             raise
         except UpstreamUnavailable as exc:
             lane.failed(exc, began_at=began_at, now=loop_now())
@@ -90,7 +87,7 @@ class Operations:
         while True:
             try:
                 return await self._attempt_once(lane, kind, deadline, attempt)
-            except UpstreamBusy:
+            except NotAsked:
                 raise
             except UpstreamUnavailable as exc:
                 failures += 1
@@ -125,7 +122,7 @@ class Operations:
             slot = await lane.take_slot(deadline)
         except TimeoutError as exc:
             self._counts.refused[kind, "busy"] += 1
-            raise UpstreamBusy(
+            raise NotAsked(
                 f"{self._namespace}: all {lane.slots_count} connections for {lane.name.value} "
                 "requests are busy (maxconnections)"
             ) from exc

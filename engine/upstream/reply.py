@@ -127,8 +127,8 @@ def next_page(current: URL, headers: Mapping[str, str]) -> URL | None:
     for target, parameters in _LINK.findall(headers.get("Link", "")):
         if _NEXT.search(parameters):
             url = next_hop(current, target)
-            if url.origin() != current.origin():
-                raise UpstreamProtocolError(f"{current.host}: next page is at {url.origin()}")
+            if origin_of(url) != origin_of(current):
+                raise UpstreamProtocolError(f"{current.host}: next page is at {url.host}")
             return url
     return None
 
@@ -149,3 +149,8 @@ def next_hop(current: URL, location: str) -> URL:
     if current.scheme == "https" and url.scheme == "http":
         raise UpstreamProtocolError(f"{current.host}: redirect from https to http://{url.host}")
     return url
+
+
+def origin_of(url: URL) -> tuple[str, str, int | None]:
+    """Give scheme, host and port, comparable (RFC 6454 §4): a default port may be left out."""
+    return url.scheme.lower(), (url.host or "").lower(), url.port

@@ -32,8 +32,11 @@ class Span:
 def range_header(start: int, end: int | None) -> str | None:
     """Ask for bytes `start` up to without `end`; closed where possible, no Range for all.
 
-    All large registries answer a closed range, some refuse an open one.
+    All large registries answer a closed range, some refuse an open one. An empty range cannot be
+    said; it is cut from the whole.
     """
+    if end is not None and end <= start:
+        return None
     if end is not None:
         return f"bytes={start}-{end - 1}"
     return f"bytes={start}-" if start else None

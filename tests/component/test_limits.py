@@ -92,20 +92,6 @@ async def test_client_that_does_not_read_is_cut(tmp_path: Path, target: str) -> 
 
 
 @pytest.mark.anyio
-async def test_client_that_reads_slowly_is_not_cut(tmp_path: Path) -> None:
-    async with open_site(tmp_path, Limits(stall_s=0.4, head_s=NEVER, idle_s=NEVER)) as site:
-        client = await site.connect(receive_buffer_bytes=65536)
-        length = 12_000_000
-        client.send(f"GET /file/{length} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        await client.reader.readuntil(b"\r\n\r\n")
-        received = b""
-        while len(received) < length:
-            received += await client.reader.read(1_000_000)
-            await asyncio.sleep(0.05)
-        assert received == pattern(length)
-
-
-@pytest.mark.anyio
 async def test_handler_may_take_longer_than_any_patience(tmp_path: Path) -> None:
     async with open_site(tmp_path, QUICK) as site:
         client = await site.connect()
@@ -117,16 +103,48 @@ async def test_handler_may_take_longer_than_any_patience(tmp_path: Path) -> None
         assert (await client.read()).body == pattern(5)
 
 
+class FakePeer:
+    """A connection as the endpoint sees it, at a phase since a time."""
+
+    def __init__(self, phase: Phase, since: float) -> None:
+        self.watch = Watch(since)
+        self.watch.is_overdue(phase, 0, since, LIMITS)
+        self.phase = phase
+        self.cut_cause = ""
+
+    def look(self) -> tuple[Phase, int]:
+        return self.phase, 0
+
+    def wind_up(self) -> None:
+        raise AssertionError
+
+    def cut(self, cause: str) -> None:
+        self.cut_cause = cause
+
+
 @pytest.mark.anyio
-async def test_longest_idle_connection_makes_room(tmp_path: Path) -> None:
-    async with open_site(tmp_path, Limits(max_connections=2)) as site:
-        first, second = await site.connect(), await site.connect()
+async def test_longest_idle_connections_make_room(tmp_path: Path) -> None:
+    async with open_site(tmp_path, Limits(max_connections=128)) as site:
+        now = site.endpoint.loop.time()
+        busy = [FakePeer(Phase.WORKING, now - 1000) for _ in range(64)]
+        idle = [FakePeer(Phase.IDLE, now - age) for age in range(64)]
+        for peer in busy + idle:
+            assert site.endpoint.admit(peer)
+        last = FakePeer(Phase.IDLE, now)
+        assert site.endpoint.admit(last)
+        assert [peer for peer in busy + idle if peer.cut_cause] == idle[-2:]
+        for peer in [*busy, *idle, last]:
+            site.endpoint.discard(peer)
+
+
+@pytest.mark.anyio
+async def test_idle_connection_makes_room_for_a_new_one(tmp_path: Path) -> None:
+    async with open_site(tmp_path, Limits(max_connections=1)) as site:
+        first = await site.connect()
         await first.get("/hit/1")
-        await second.get("/hit/1")
-        third = await site.connect()
-        assert (await third.get("/hit/3")).body == pattern(3)
+        second = await site.connect()
+        assert (await second.get("/hit/3")).body == pattern(3)
         assert await first.read_end() == b""
-        assert (await second.get("/hit/2")).body == pattern(2)
 
 
 @pytest.mark.anyio

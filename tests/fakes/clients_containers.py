@@ -17,24 +17,24 @@ from tests.fakes.clients import (
     start_fresh,
 )
 from tests.fakes.images import Image
+from tests.fakes.readme import recipe
 
 
 class _ContainersClient(Client):
-    """Writes the configuration files that all three read."""
+    """Writes the configuration files that all three read; registries.conf is the README's."""
 
-    # What follows the mirror's address in registries.conf.
-    path: ClassVar[str] = ""
+    # Whether the mirror's location has a path, which chooses the upstream, as the README advises.
+    has_prefix: ClassVar[bool] = False
 
     def __init__(self, sandbox: Sandbox, mirror_port: int) -> None:
         super().__init__(sandbox, mirror_port)
         self.policy = self._write(
             "policy.json", json.dumps({"default": [{"type": "insecureAcceptAnything"}]})
         )
-        self.registries = self._write(
-            "registries.conf",
-            '[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n'
-            f'[[registry.mirror]]\nlocation = "{self.mirror}{self.path}"\ninsecure = true\n',
-        )
+        text = recipe("toml", "[[registry.mirror]]", self.mirror)
+        if not self.has_prefix:
+            text = text.replace(f"{self.mirror}/docker.io", self.mirror)
+        self.registries = self._write("registries.conf", text)
         # buildah fails where the file that this names is missing.
         sandbox.environment["REGISTRY_AUTH_FILE"] = self._write("auth.json", "{}")
 
@@ -139,7 +139,7 @@ class PodmanByPrefix(Podman):
     """`podman pull` through a mirror location with a path, which chooses the upstream."""
 
     name = "podman-prefix"
-    path = "/docker.io"
+    has_prefix = True
 
 
 class Buildah(Podman):

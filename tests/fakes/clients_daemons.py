@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 
 from tests.fakes.clients import SHORT, Client, Keeps, Sandbox, hash_tree, hub_name
 from tests.fakes.images import Image, sha256_of
+from tests.fakes.readme import recipe
 
 
 class _Daemon(Client):
@@ -53,10 +54,7 @@ class Containerd(_Daemon):
         )
         hosts = self.work / "hosts.d" / "docker.io"
         hosts.mkdir(parents=True)
-        (hosts / "hosts.toml").write_text(
-            'server = "https://registry-1.docker.io"\n'
-            f'[host."http://{self.mirror}"]\ncapabilities = ["pull", "resolve"]\n'
-        )
+        (hosts / "hosts.toml").write_text(recipe("toml", "[host.", self.mirror))
         return ["containerd", "--config", str(config)]
 
     def pull(self, image: Image) -> None:
@@ -78,7 +76,7 @@ class Containerd(_Daemon):
 
 
 class Dockerd(_Daemon):
-    """`docker pull` from a dockerd with `--registry-mirror`, with its classic image store."""
+    """`docker pull` from a dockerd with `registry-mirrors` in daemon.json, with its classic image store."""
 
     name = "dockerd"
     programs = ("dockerd", "docker", "containerd")
@@ -87,13 +85,13 @@ class Dockerd(_Daemon):
 
     def _command(self) -> list[str]:
         config = self.work / "daemon.json"
-        config.write_text("{}")
+        config.write_text(recipe("json", "registry-mirrors", self.mirror))
         options = [f"--data-root={self.work}/data", f"--exec-root={SHORT}/exec"]
         options += [f"--pidfile={SHORT}/pid"]
         driver = "overlay2" if self.has_overlay else "vfs"
         options += [f"--config-file={config}", f"--host=unix://{self.socket}"]
         options += ["--iptables=false", "--ip6tables=false", "--bridge=none"]
-        options += [f"--storage-driver={driver}", f"--registry-mirror=http://{self.mirror}"]
+        options += [f"--storage-driver={driver}"]
         return ["dockerd", *options]
 
     def pull(self, image: Image) -> None:

@@ -52,11 +52,6 @@ class Registry:
         """Base URL."""
         return f"http://{self.address}"
 
-    @property
-    def port(self) -> int:
-        """Port on 127.0.0.1."""
-        return int(self.address.rpartition(":")[2])
-
     def served(self) -> list[Served]:
         """List the responses so far, without those to `served` itself."""
         self._barriers += 1

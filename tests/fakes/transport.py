@@ -105,8 +105,9 @@ class ScriptedHandler:
 
     async def _stream(self, exchange: Exchange, total: int, length: int | None) -> None:
         await exchange.start(head_of(None), length)
+        body = pattern(total)
         for start in range(0, total, PIECE_BYTES):
-            await exchange.write(pattern(total)[start : start + PIECE_BYTES])
+            await exchange.write(body[start : start + PIECE_BYTES])
         exchange.finish()
 
     async def _span(self, exchange: Exchange, total: int, length: int | None) -> None:

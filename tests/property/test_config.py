@@ -22,7 +22,14 @@ from server.config_values import (
     parse_duration_s,
     parse_fraction,
 )
-from server.settings import HTTPSettings, Listener, LogFormat, LogSettings, ServerSettings
+from server.settings import (
+    HtpasswdSettings,
+    HTTPSettings,
+    Listener,
+    LogFormat,
+    LogSettings,
+    ServerSettings,
+)
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1)
 durations = st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000)
@@ -88,6 +95,10 @@ settings_values = st.builds(
         is_access_log_enabled=st.booleans(),
         fields=st.dictionaries(texts, texts),
     ),
+    auth=st.none()
+    | st.builds(
+        HtpasswdSettings, texts, st.integers(0, 99).map(lambda number: Path(f"/absent/{number}"))
+    ),
     tags_max=st.integers(0, 10**6),
     catalog_max=st.integers(1, 10**6),
 )
@@ -120,6 +131,7 @@ def test_rendered_settings_load_as_the_same_settings(settings: ServerSettings) -
         settings.http,
         settings.log,
     )
+    assert loaded.auth == settings.auth
     assert (loaded.tags_max, loaded.catalog_max) == (settings.tags_max, settings.catalog_max)
 
 
@@ -138,7 +150,23 @@ heads = st.sampled_from(
     ["LOG", "STORAGE", "AUTH", "HTTP", "PROXY", "UPSTREAMS", "EVICTION", "VERIFY", "HEALTH"]
 )
 steps = st.sampled_from(
-    ["FIELDS", "FILESYSTEM", "HEADERS", "TLS", "DEBUG", "EXEC", "PINS", "ADDR", "0", "1", "X.Y", ""]
+    [
+        "FIELDS",
+        "FILESYSTEM",
+        "HTPASSWD",
+        "REALM",
+        "PATH",
+        "HEADERS",
+        "TLS",
+        "DEBUG",
+        "EXEC",
+        "PINS",
+        "ADDR",
+        "0",
+        "1",
+        "X.Y",
+        "",
+    ]
 )
 variables = st.builds(
     lambda head, tail: "_".join(["REGISTRY", head, *tail]), heads, st.lists(steps, max_size=3)

@@ -26,6 +26,11 @@ class Ask(Enum):
         return "HEAD" if self.value.endswith("head") else "GET"
 
     @property
+    def is_asked_by_get(self) -> bool:
+        """Whether upstream is asked by GET first, so that its words can be passed on."""
+        return self in (Ask.MANIFEST, Ask.BLOB)
+
+    @property
     def is_by_tag(self) -> bool:
         """Whether upstream is asked even for what is here."""
         return self in (Ask.TAG, Ask.TAG_HEAD)
@@ -51,7 +56,7 @@ class Cause:
     name: str
     status: int
     code: str
-    says: str  # a pattern of the message
+    says: str  # a pattern of the message; upstream's own words are not in the answer to a HEAD
     fault: Fault | None = None
     move: Move = Move.STAYS
     retries_after_s: int | None = None  # at most; None = there is no Retry-After
@@ -68,20 +73,20 @@ def _transient(name: str, says: str, fault: Fault | None, move: Move = Move.STAY
     return Cause(name, 503, "UNAVAILABLE", says, fault, move, 30, is_transient=True)
 
 
-_LIMITED = Fault(
-    status=429, code="TOOMANYREQUESTS", message="pull rate", headers={"Retry-After": "600"}
-)
+# What upstream says in its errors.
+WORDS = "scripted"
+_LIMITED = Fault(status=429, code="TOOMANYREQUESTS", message=WORDS, headers={"Retry-After": "600"})
 
 CAUSES = (
-    Cause("404", 404, "", r"answered 404", Fault(status=404, code="MANIFEST_UNKNOWN")),
-    Cause("401", 403, "DENIED", r"answered 401 .*scripted", Fault(status=401, code="UNAUTHORIZED")),
-    Cause("403", 403, "DENIED", r"answered 403 .*scripted", Fault(status=403, code="DENIED")),
-    Cause("429", 429, "TOOMANYREQUESTS", r"429.*pull rate", _LIMITED, retries_after_s=600),
+    Cause("404", 404, "", "answered 404", Fault(status=404, code="MANIFEST_UNKNOWN")),
+    Cause("401", 403, "DENIED", "answered 401", Fault(status=401, code="UNAUTHORIZED")),
+    Cause("403", 403, "DENIED", "answered 403", Fault(status=403, code="DENIED")),
+    Cause("429", 429, "TOOMANYREQUESTS", "429", _LIMITED, retries_after_s=600),
     Cause(
         "429-containerd",
         503,
         "UNAVAILABLE",
-        r"429.*pull rate",
+        "429",
         _LIMITED,
         retries_after_s=600,
         user_agent="containerd/1.7.24",
@@ -90,19 +95,19 @@ CAUSES = (
         "429-containerd-store",
         503,
         "UNAVAILABLE",
-        r"429.*pull rate",
+        "429",
         _LIMITED,
         retries_after_s=600,
         user_agent="docker/26.1.5 go/go1.24.4 containerd-client/1.7.24 storage-driver/overlayfs",
     ),
-    _transient("500", r"answered 500", Fault(status=500)),
-    _transient("503", r"answered 503", Fault(status=503)),
+    _transient("500", "answered 500", Fault(status=500)),
+    _transient("503", "answered 503", Fault(status=503)),
     _transient("reset", r"connection|reset", Fault(drop=True)),
-    _transient("silent", r"no complete answer within", Fault(hold=Gate())),
+    _transient("silent", "no complete answer within", Fault(hold=Gate())),
     _transient("refused", r"connection refused|connect call failed", None, Move.REFUSES),
-    _transient("untrusted", r"certificate is not trusted", None, Move.UNTRUSTED),
+    _transient("untrusted", "certificate is not trusted", None, Move.UNTRUSTED),
     # No registry answers so; it is an upstream's fault all the same, and no 404.
-    Cause("400", 502, "UNAVAILABLE", r"answered 400", Fault(status=400)),
+    Cause("400", 502, "UNAVAILABLE", "answered 400", Fault(status=400)),
 )
 
 

@@ -44,12 +44,12 @@ def fill_table(directory: Path) -> Iterator[Table]:
         url = thread.upstream.url
         urls = dict.fromkeys([cell.name for cell in CELLS], url)
         with site_of_all(directory, url, urls).start() as mirror:
-            warm(Lab(mirror, thread), targets)
+            warm(Lab(mirror, thread, iter(())), targets)
             assert mirror.drain() == 0
         places = open_places(stack, directory) | {Move.STAYS: url}
         moved = {cell.name: places[cell.cause.move] for cell in CELLS}
         mirror = stack.enter_context(site_of_all(directory, url, moved).start())
-        lab = Lab(mirror, thread)
+        lab = Lab(mirror, thread, iter(()))
         yield Table(lab, ask_all(lab, targets))
 
 

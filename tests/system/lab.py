@@ -5,6 +5,7 @@ or in the upstream's record is no other's; and a namespace of its own where it m
 since a pause or an open circuit breaker is one upstream's.
 """
 
+import http.client
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ from tests.system.raw import Answer, ask
 
 # Sent with each request: it is to be in no log line and in no request to upstream.
 SECRET = "c2VjcmV0OnNlY3JldA=="
+NAMES = tuple(f"upstream-{number}.test" for number in range(1, 100))
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class Lab:
 
     mirror: Mirror
     thread: ThreadedUpstream
+    names: Iterator[str]
+
+    def take_name(self) -> str:
+        """Give a name of the upstream that nobody else has: a namespace, and a repository."""
+        return next(self.names)
 
     @property
     def upstream(self) -> ScriptedUpstream:
@@ -38,6 +46,18 @@ class Lab:
         """Ask the mirror on a connection of its own, as a client with credentials would."""
         sent = {"Authorization": f"Basic {SECRET}", **(headers or {})}
         return ask(self.mirror.address, target, sent, method)
+
+    @contextmanager
+    def open(
+        self, target: str, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Get something and read no more than its head; the connection ends with the block."""
+        connection = http.client.HTTPConnection(self.mirror.address, timeout=_TIMEOUT_S)
+        try:
+            connection.request("GET", target, headers=dict(headers or {}))
+            yield connection.getresponse()
+        finally:
+            connection.close()
 
     def wait_at(self, gate: Gate) -> None:
         """Wait until a request of the mirror stands at `gate`."""
@@ -57,18 +77,21 @@ class Lab:
 
 
 @contextmanager
-def run_lab(directory: Path, namespaces: Iterable[str] = ()) -> Iterator[Lab]:
-    """Run a mirror of a scripted upstream, which has further names in `namespaces`."""
+def run_lab(directory: Path, names: Iterable[str] = NAMES, **keys: object) -> Iterator[Lab]:
+    """Run a mirror of a scripted upstream, which is known by each of `names` as well.
+
+    `keys` are further ones of these upstreams, such as `username`.
+    """
     with ThreadedUpstream() as thread:
-        urls = dict.fromkeys(namespaces, thread.upstream.url)
-        with site_of_all(directory, thread.upstream.url, urls).start() as mirror:
-            yield Lab(mirror, thread)
+        urls = dict.fromkeys(names, thread.upstream.url)
+        with site_of_all(directory, thread.upstream.url, urls, **keys).start() as mirror:
+            yield Lab(mirror, thread, iter(urls))
 
 
-def site_of_all(directory: Path, url: str, others: Mapping[str, str]) -> Site:
-    """Lay out a mirror of `url` and of the upstreams at `others`, by namespace."""
+def site_of_all(directory: Path, url: str, others: Mapping[str, str], **keys: object) -> Site:
+    """Lay out a mirror of `url` and of the upstreams at `others`, by namespace, with `keys`."""
     site = site_of(directory, url)
-    upstreams = {namespace: {"remoteurl": other} for namespace, other in others.items()}
+    upstreams = {namespace: {"remoteurl": other, **keys} for namespace, other in others.items()}
     return Site(site.directory, site.config | {"upstreams": upstreams})
 
 

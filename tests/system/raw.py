@@ -45,12 +45,16 @@ def ask(
     connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
     try:
         connection.request(method, target, headers=dict(headers or {}))
-        response = connection.getresponse()
-        body, is_cut = _read(response)
-        lower = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, lower, body, is_cut)
+        return read_answer(connection.getresponse())
     finally:
         connection.close()
+
+
+def read_answer(response: http.client.HTTPResponse) -> Answer:
+    """Read a response whose head has arrived to its end, or to where it is cut."""
+    lower = {name.lower(): value for name, value in response.getheaders()}
+    body, is_cut = _read(response)
+    return Answer(response.status, lower, body, is_cut)
 
 
 def _read(response: http.client.HTTPResponse) -> tuple[bytes, bool]:

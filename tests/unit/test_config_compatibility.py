@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from engine.settings import UpstreamSettings
-from server.config import ConfigError, load
-from server.settings import Listener, ServerSettings
+from server.config import load
+from server.settings import HtpasswdSettings, Listener, ServerSettings
 
 DEBIANS_FILE = Path("/etc/docker/registry/config.yml")
 
@@ -221,6 +221,27 @@ def test_every_key_of_the_reference_is_known_and_the_unused_ones_are_named(
     }
 
 
+def test_the_example_with_passwords_starts(tmp_path: Path) -> None:
+    path = tmp_path / "registry"
+    auth = f"auth: {{htpasswd: {{realm: basic-realm, path: {path}}}}}\n"
+    settings = load_text(tmp_path, IMAGE + auth)
+    assert settings.auth == HtpasswdSettings("basic-realm", path)
+    assert not path.exists()
+
+
+def test_the_images_variables_configure_passwords_without_a_file() -> None:
+    settings = load(
+        None,
+        {
+            "REGISTRY_AUTH": "htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_REALM": "Registry Realm",
+            "REGISTRY_AUTH_HTPASSWD_PATH": "/auth/htpasswd",
+        },
+    )
+    assert settings.auth == HtpasswdSettings("Registry Realm", Path("/auth/htpasswd"))
+    assert settings.warnings == ()
+
+
 def test_the_images_variables_configure_a_cache_without_a_file() -> None:
     settings = load(
         None,
@@ -241,8 +262,8 @@ def test_the_images_variables_configure_a_cache_without_a_file() -> None:
 
 
 @pytest.mark.skipif(not DEBIANS_FILE.exists(), reason="Debian's docker-registry is not installed")
-def test_debians_file_is_refused_for_its_passwords_only() -> None:
-    with pytest.raises(ConfigError) as caught:
-        load(DEBIANS_FILE, {})
-    (problem,) = caught.value.problems
-    assert problem.key_path == "auth.htpasswd"
+def test_debians_file_asks_for_passwords_of_nobody_yet() -> None:
+    settings = load(DEBIANS_FILE, {})
+    # It names a directory: distribution starts, and lets nobody in.
+    assert settings.auth == HtpasswdSettings("basic-realm", DEBIANS_FILE.parent)
+    assert any("auth.htpasswd.path: a directory: NOBODY" in line for line in settings.warnings)

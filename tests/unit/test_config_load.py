@@ -270,7 +270,6 @@ def test_a_problem_is_one_line_with_path_found_and_expected(
         ("http: {debug: {prometheus: {path: m}}}", "http.debug.prometheus.path"),
         ("http: {tls: {certificate: /c.pem, key: /k.pem}}", "http.tls.certificate"),
         ("http: {tls: {letsencrypt: {cachefile: /c}}}", "http.tls.letsencrypt"),
-        ("auth: {htpasswd: {realm: r, path: /p}}", "auth.htpasswd"),
         ("auth: silly", "auth.silly"),
         ("auth: {token: }", "auth.token"),
         ("auth: {ldap: {}}", "auth.ldap"),

@@ -43,8 +43,8 @@ def test_every_error_has_a_row(module: object) -> None:
         assert any(ancestor in TABLE for ancestor in kind.__mro__), kind
 
 
-def test_no_row_challenges_the_client() -> None:
-    assert 401 not in {status for status, _ in TABLE.values()}
+def test_only_a_configured_gate_challenges_the_client() -> None:
+    assert {kind for kind, (status, _) in TABLE.items() if status == 401} == {refusals.Unauthorized}
 
 
 def test_an_upstreams_fault_is_never_not_found() -> None:
@@ -75,6 +75,8 @@ def test_an_upstreams_fault_is_never_not_found() -> None:
         (refusals.NamespaceUnknown("x", ["y"]), 404, Code.NAME_UNKNOWN),
         (refusals.PageSizeInvalid("x"), 400, Code.PAGINATION_NUMBER_INVALID),
         (refusals.RangeUnsatisfiable(5), 416, Code.RANGE_INVALID),
+        (refusals.Unauthorized("r"), 401, Code.UNAUTHORIZED),
+        (refusals.LoginsLimited(3), 429, Code.TOOMANYREQUESTS),
     ],
 )
 def test_each_failure_is_told_as_what_it_is(error: Exception, status: int, code: Code) -> None:
@@ -116,6 +118,20 @@ def test_refusals_say_what_would_be_right() -> None:
     assert ("Allow", "GET, HEAD") in describe(refusals.MethodUnsupported(b"PUT"), None).fields
     outside = describe(refusals.RangeUnsatisfiable(5), None)
     assert ("Content-Range", "bytes */5") in outside.fields
+    assert ("Retry-After", "4") in describe(refusals.LoginsLimited(3.5), None).fields
+
+
+@pytest.mark.parametrize(
+    ("realm", "challenge"),
+    [
+        ("basic-realm", 'Basic realm="basic-realm"'),
+        ('a "b" \\c', 'Basic realm="a \\"b\\" \\\\c"'),
+    ],
+)
+def test_a_challenge_quotes_its_realm(realm: str, challenge: str) -> None:
+    fields = describe(refusals.Unauthorized(realm), None).fields
+    assert ("WWW-Authenticate", challenge) in fields
+    assert ("Docker-Distribution-API-Version", "registry/2.0") in fields
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,380 @@
+"""An upstream in trouble: retries, pauses, the circuit breaker, and what the errors say."""
+
+import asyncio
+import datetime
+import ipaddress
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from engine.errors import (
+    ManifestUnknown,
+    UpstreamDenied,
+    UpstreamProtocolError,
+    UpstreamRateLimited,
+    UpstreamUnavailable,
+)
+from engine.names import Tag
+from engine.upstream.kinds import Kind
+from engine.upstream.registry import Registry
+from tests.fakes.upstream import Fault, Gate, ScriptedUpstream
+from tests.fakes.upstream_client import (
+    BUSYBOX,
+    QUICK,
+    WITH_BREAKER,
+    open_registry,
+    read_all,
+    soon,
+)
+
+pytestmark = pytest.mark.anyio
+
+TAG = Tag("1.35")
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as scripted:
+        scripted.content.add_image(BUSYBOX, TAG)
+        yield scripted
+
+
+@pytest.fixture
+async def registry(upstream: ScriptedUpstream) -> AsyncIterator[Registry]:
+    async with open_registry(upstream.settings()) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=500),
+        Fault(status=502),
+        Fault(status=503),
+        Fault(status=408),
+        Fault(drop=True),
+        Fault(truncate_at=10),
+        Fault(reset_at=10),
+    ],
+)
+async def test_transient_faults_are_hidden_by_retries(
+    upstream: ScriptedUpstream, registry: Registry, fault: Fault
+) -> None:
+    upstream.fail(fault, times=3)
+    manifest = await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+    assert manifest.digest == upstream.content.holding(BUSYBOX).tags[TAG]
+    assert registry.counts.retries >= 1
+
+
+@pytest.mark.parametrize("status", [500, 503, 599])
+async def test_a_lasting_5xx_is_unavailable_with_status_host_and_words(
+    upstream: ScriptedUpstream, registry: Registry, status: int
+) -> None:
+    upstream.fail(Fault(status=500, code="UNKNOWN", message="on fire"), times=None)
+    with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1.*500.*on fire") as caught:
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon(0.1))
+    assert caught.value.upstream_status == 500
+    assert upstream.count() > 2
+
+
+@pytest.mark.parametrize("status", [400, 402, 405, 409, 418, 451, 204, 206, 301])
+async def test_an_unexpected_status_is_a_protocol_error_and_not_retried(
+    upstream: ScriptedUpstream, registry: Registry, status: int
+) -> None:
+    upstream.fail(Fault(status=status), times=None)
+    with pytest.raises(UpstreamProtocolError, match=str(status)):
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+    assert upstream.count() == 1
+
+
+@pytest.mark.parametrize("status", [405, 501])
+async def test_a_head_that_is_not_supported_is_a_protocol_error(
+    upstream: ScriptedUpstream, registry: Registry, status: int
+) -> None:
+    upstream.fail(Fault(status=status), method="HEAD", times=None)
+    with pytest.raises(UpstreamProtocolError):
+        await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+    await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_a_head_without_its_headers_says_so(
+    upstream: ScriptedUpstream, registry: Registry
+) -> None:
+    bare = {"Docker-Content-Digest": "sha256:short", "Content-Type": None, "Content-Length": None}
+    upstream.fail(Fault(headers=bare))
+    head = await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+    assert (head.digest, head.size_bytes, head.media_type) == (None, None, None)
+
+
+async def test_a_manifest_larger_than_the_bound_is_refused(upstream: ScriptedUpstream) -> None:
+    async with open_registry(upstream.settings(), replace(QUICK, max_manifest_bytes=100)) as small:
+        with pytest.raises(UpstreamProtocolError, match="larger than 100 bytes"):
+            await small.get_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_a_compressed_manifest_is_refused_since_its_digest_is_of_other_bytes(
+    upstream: ScriptedUpstream, registry: Registry
+) -> None:
+    upstream.fail(Fault(headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(UpstreamProtocolError, match="gzip"):
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_an_endless_list_is_refused(upstream: ScriptedUpstream) -> None:
+    again = {"Link": f'</v2/{BUSYBOX}/tags/list?n=1>; rel="next"'}
+    upstream.fail(Fault(headers={**again}), kind="tags", times=None)
+    async with open_registry(upstream.settings(), replace(QUICK, max_pages=5)) as registry:
+        with pytest.raises(UpstreamProtocolError, match="does not end"):
+            await registry.list_tags(BUSYBOX, deadline=soon())
+    assert upstream.count() == 6
+
+
+async def test_a_next_page_at_another_host_is_refused(
+    upstream: ScriptedUpstream, registry: Registry
+) -> None:
+    upstream.fail(Fault(headers={"Link": f'<{upstream.cdn.url}/tags>; rel="next"'}))
+    with pytest.raises(UpstreamProtocolError, match="next page"):
+        await registry.list_tags(BUSYBOX, deadline=soon())
+    assert upstream.count(kind="cdn") == 0
+
+
+async def test_an_upstream_that_is_down_is_unavailable_with_the_reason(
+    upstream: ScriptedUpstream, registry: Registry
+) -> None:
+    await upstream.stop()
+    with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1:\d+: connection refused"):
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon(0.05))
+    await upstream.start()
+    await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_an_upstream_that_comes_back_within_the_deadline_is_no_failure(
+    upstream: ScriptedUpstream, registry: Registry
+) -> None:
+    await upstream.stop()
+    asked = asyncio.create_task(registry.get_manifest(BUSYBOX, TAG, deadline=soon()))
+    while registry.counts.retries < 2:  # noqa: ASYNC110 -- nobody listens, so nothing tells
+        await asyncio.sleep(0.001)
+    await upstream.start()
+    assert (await asked).body
+
+
+async def test_a_name_that_does_not_resolve_is_unavailable(upstream: ScriptedUpstream) -> None:
+    settings = replace(upstream.settings(), url="http://registry.invalid")
+    async with open_registry(settings) as registry:
+        with pytest.raises(UpstreamUnavailable, match=r"registry\.invalid"):
+            await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.2))
+
+
+async def test_an_upstream_that_says_nothing_is_given_up_at_the_deadline(
+    upstream: ScriptedUpstream, registry: Registry
+) -> None:
+    gate = Gate()
+    upstream.fail(Fault(hold=gate), times=None)
+    with pytest.raises(UpstreamUnavailable, match="no complete answer"):
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon(0.05))
+    gate.open()
+
+
+async def test_a_lost_request_is_sent_again_within_the_deadline(
+    upstream: ScriptedUpstream,
+) -> None:
+    gate = Gate()
+    upstream.fail(Fault(hold=gate))
+    async with open_registry(upstream.settings(), replace(QUICK, attempt_s=0.05)) as registry:
+        await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+    gate.open()
+
+
+async def test_what_is_no_http_is_a_protocol_error() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, ScriptedUpstream() as upstream:
+        port = server.sockets[0].getsockname()[1]
+        settings = replace(upstream.settings(), url=f"http://127.0.0.1:{port}")
+        async with open_registry(settings) as registry:
+            with pytest.raises(UpstreamProtocolError, match="not HTTP"):
+                await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+def self_signed(directory: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = directory / "pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+async def test_a_certificate_that_is_not_trusted_is_unavailable_and_named(tmp_path: Path) -> None:
+    async with ScriptedUpstream(tls=self_signed(tmp_path)) as upstream:
+        assert upstream.url.startswith("https://")
+        async with open_registry(upstream.settings()) as registry:
+            with pytest.raises(UpstreamUnavailable, match="certificate is not trusted"):
+                await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.2))
+
+
+# 429
+
+
+async def test_a_429_is_not_retried_and_pauses_its_kind(
+    upstream: ScriptedUpstream, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = Fault(
+        status=429, code="TOOMANYREQUESTS", message="You have reached", headers={"Retry-After": "9"}
+    )
+    upstream.fail(limited, method="GET", times=None)
+    with caplog.at_level(logging.WARNING), pytest.raises(UpstreamRateLimited) as first:
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+    assert first.value.retry_after_s == 9.0
+    assert "You have reached" in str(first.value)
+    assert "pause_s=9" in caplog.text
+    with pytest.raises(UpstreamRateLimited, match="not asked") as second:
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+    assert 0.0 < second.value.retry_after_s <= 9.0
+    assert upstream.count(method="GET") == 1
+    assert registry.counts.refused == {(Kind.MANIFEST, "paused"): 1}
+    await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_a_probe_that_is_answered_ends_the_pause(upstream: ScriptedUpstream) -> None:
+    upstream.fail(Fault(status=429))
+    async with open_registry(upstream.settings(), replace(QUICK, probe_s=0.0)) as registry:
+        with pytest.raises(UpstreamRateLimited) as caught:
+            await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+        assert caught.value.retry_after_s == 60.0
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+# The circuit breaker
+
+
+async def test_the_second_failure_is_fast_and_names_the_first_ones_cause(
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream.fail(Fault(status=503, message="on fire"), times=None)
+    async with open_registry(upstream.settings(), WITH_BREAKER) as registry:
+        with caplog.at_level(logging.WARNING), pytest.raises(UpstreamUnavailable):
+            await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.1))
+        assert "upstream is unavailable upstream=docker.io" in caplog.text
+        asked = upstream.count()
+        with pytest.raises(UpstreamUnavailable, match=r"not asked for now.*503") as caught:
+            await registry.get_manifest(BUSYBOX, TAG, deadline=soon(1000.0))
+        assert upstream.count() == asked
+        assert caught.value.retry_after_s is not None
+        assert caught.value.upstream_status == 503
+
+
+async def test_an_open_breaker_of_manifests_lets_blobs_through(upstream: ScriptedUpstream) -> None:
+    upstream.fail(Fault(status=503), kind="manifest", times=None)
+    digest = upstream.content.add_blob(BUSYBOX, b"layer")
+    async with open_registry(upstream.settings(), WITH_BREAKER) as registry:
+        with pytest.raises(UpstreamUnavailable):
+            await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.05))
+        stream = await registry.open_blob(BUSYBOX, digest, deadline=soon())
+        assert await read_all(stream) == b"layer"
+
+
+# Opens for so short that the next operation is a probe.
+PROBING = replace(WITH_BREAKER, breaker_first_s=1e-9, breaker_max_s=1e-9)
+
+
+async def break_it(upstream: ScriptedUpstream, registry: Registry) -> None:
+    # Refused connections, since a request that a deadline cut could arrive after the repair.
+    await upstream.stop()
+    with pytest.raises(UpstreamUnavailable):
+        await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.05))
+    await upstream.start()
+
+
+async def test_a_probe_that_is_answered_closes_the_breaker(
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_registry(upstream.settings(), PROBING) as registry:
+        await break_it(upstream, registry)
+        with caplog.at_level(logging.WARNING), pytest.raises(ManifestUnknown):
+            await registry.head_manifest(BUSYBOX, Tag("none"), deadline=soon())
+        assert "upstream is back upstream=docker.io lane=control" in caplog.text
+        await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_a_probe_that_fails_is_not_retried(upstream: ScriptedUpstream) -> None:
+    async with open_registry(upstream.settings(), PROBING) as registry:
+        await break_it(upstream, registry)
+        upstream.fail(Fault(status=503))
+        with pytest.raises(UpstreamUnavailable, match="503"):
+            await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+        assert upstream.count() == 1
+
+
+async def test_a_cancelled_probe_lets_the_next_one_probe(upstream: ScriptedUpstream) -> None:
+    async with open_registry(upstream.settings(), PROBING) as registry:
+        await break_it(upstream, registry)
+        gate = Gate()
+        upstream.fail(Fault(hold=gate))
+        probe = asyncio.create_task(registry.head_manifest(BUSYBOX, TAG, deadline=soon()))
+        await gate.wait_reached()
+        with pytest.raises(UpstreamUnavailable, match="not asked"):
+            await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        gate.open()
+        await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429])
+async def test_refusals_are_answers_and_open_no_breaker(
+    upstream: ScriptedUpstream, status: int
+) -> None:
+    upstream.fail(Fault(status=status))
+    async with open_registry(upstream.settings(), WITH_BREAKER) as registry:
+        with pytest.raises((UpstreamDenied, ManifestUnknown, UpstreamRateLimited)):
+            await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_closing_ends_a_token_fetch_under_way(upstream: ScriptedUpstream) -> None:
+    upstream.auth.require_token()
+    gate = Gate()
+    upstream.fail(Fault(hold=gate), kind="token")
+    async with open_registry(upstream.settings()) as registry:
+        task = asyncio.create_task(registry.head_manifest(BUSYBOX, TAG, deadline=soon()))
+        await gate.wait_reached()
+    with pytest.raises(UpstreamUnavailable, match="stopping"):
+        await task
+    gate.open()

@@ -1,0 +1,100 @@
+"""Every command in the README runs as it is written, and every file in it is well-formed."""
+
+import json
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.fakes.child import Child, clean_environment
+from tests.fakes.clients import Sandbox
+from tests.fakes.distribution import Registry
+from tests.fakes.images_catalogue import catalogue
+from tests.fakes.mirror import PROGRAM, Mirror, site_of
+from tests.fakes.readme import MIRROR, ROOT, blocks, commands
+from tests.system.conftest import PASSWORD, USER, skip_client
+
+pytestmark = pytest.mark.system
+
+CONFIG = "version: 0.1\nhttp: {addr: 127.0.0.1:0}\nproxy: {remoteurl: http://127.0.0.1:1}\n"
+
+
+def _serve(command: str, tmp_path: Path) -> None:
+    """Run a server command on a free port; it must come up, answer, and stop with 0."""
+    (tmp_path / "config.yml").write_text(CONFIG)
+    words = command.replace("/srv/moorage", str(tmp_path / "data")).split()
+    if "config.yml" not in words and MIRROR not in words:
+        words += ["--listen", MIRROR]
+    words = [word.replace(MIRROR, "127.0.0.1:0") for word in words]
+    words[0] = str(ROOT / words[0])
+    words[1:] = [str(tmp_path / word) if word == "config.yml" else word for word in words[1:]]
+    environment = clean_environment(tmp_path, PATH=os.environ["PATH"])
+    with Child(words, env=environment, log=tmp_path / "log") as child:
+        mirror = Mirror(child)
+        assert mirror.drain() == 0
+
+
+def _check_config(command: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text(CONFIG)
+    words = [str(PROGRAM), *command.split()[1:]]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["proxy"]["remoteurl"] == "http://127.0.0.1:1"
+
+
+def _is_what_ci_runs(command: str, tmp_path: Path) -> None:
+    """The command that runs this test: it cannot run itself, but it is what CI calls."""
+    assert os.access(ROOT / command, os.X_OK)
+    assert command in (ROOT / ".ci" / "run").read_text()
+
+
+RUNNERS: dict[str, Callable[[str, Path], None]] = {
+    "tools/run": _serve,
+    "tools/run --upstream https://ghcr.io --data /srv/moorage --listen 127.0.0.1:5000": _serve,
+    "tools/run config.yml": _serve,
+    "tools/test": _is_what_ci_runs,
+    ".venv/bin/moorage check-config config.yml": _check_config,
+}
+SKOPEO = (
+    "skopeo copy --src-tls-verify=false "
+    "docker://127.0.0.1:5000/library/busybox:1.35 oci:busybox:1.35"
+)
+
+
+def test_every_command_has_a_test() -> None:
+    assert set(commands()) == {*RUNNERS, SKOPEO}
+
+
+@pytest.mark.parametrize("command", RUNNERS)
+def test_a_command_runs_as_written(command: str, tmp_path: Path) -> None:
+    RUNNERS[command](command, tmp_path)
+
+
+@pytest.mark.clients
+def test_the_direct_pull_runs_as_written(upstream: Registry, tmp_path: Path) -> None:
+    if shutil.which("skopeo") is None:
+        skip_client("skopeo", "not installed")
+    image = catalogue().busy
+    with site_of(tmp_path / "mirror", upstream.url, USER, PASSWORD).start() as mirror:
+        sandbox = Sandbox(tmp_path / "state")
+        command = SKOPEO.replace(MIRROR, mirror.address)
+        command = command.replace("library/busybox:1.35", f"{image.repository}:{image.tag}")
+        command = command.replace("oci:busybox", f"oci:{tmp_path / 'busybox'}")
+        skopeo, *words = command.split()
+        sandbox.run(skopeo, "--insecure-policy", *words)
+    assert (tmp_path / "busybox" / "index.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("language", "parse"),
+    [("json", json.loads), ("toml", tomllib.loads), ("yaml", yaml.safe_load)],
+)
+def test_every_file_is_well_formed(language: str, parse: Callable[[str], object]) -> None:
+    assert blocks(language)
+    for block in blocks(language):
+        parse(block)
