@@ -76,7 +76,7 @@ class Containerd(_Daemon):
 
 
 class Dockerd(_Daemon):
-    """`docker pull` from a dockerd with `registry-mirrors` in daemon.json, with its classic image store."""
+    """`docker pull` with the README's daemon.json and dockerd's classic image store."""
 
     name = "dockerd"
     programs = ("dockerd", "docker", "containerd")
