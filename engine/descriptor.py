@@ -76,6 +76,15 @@ def find_named(manifest: bytes) -> list[Descriptor]:
     return list(named.values())
 
 
+def is_json_object(body: bytes) -> bool:
+    """Whether `body` could be a manifest at all, as far as form goes."""
+    try:
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
 def guess_media_type(manifest: bytes) -> str:
     """Tell a manifest's type from itself: as it states it, or by what it holds.
 

@@ -5,8 +5,8 @@ Invariant: what `fetch` returns hashes to its digest, and upstream served it to 
 
 import logging
 
-from engine.descriptor import guess_media_type
-from engine.errors import ContentMismatch
+from engine.descriptor import guess_media_type, is_json_object
+from engine.errors import ContentMismatch, UpstreamProtocolError
 from engine.hashing import digest_of, verify
 from engine.hot import Content, Kind
 from engine.index_records import LinkRecord, LinkState, TagRecord
@@ -37,7 +37,7 @@ class ManifestFetcher:
         """Get a manifest; also tell whether this call led, rather than shared another's.
 
         By tag, the tag is recorded with it. Raises as the upstream does, and `DigestMismatch`
-        where the bytes were wrong twice.
+        where the bytes were wrong twice, `UpstreamProtocolError` where they are no manifest.
         """
         return await self._flights.run(
             (location, reference), lambda: self._fetch(location, reference, now, deadline)
@@ -80,6 +80,10 @@ def _check(reference: Reference, received: ManifestBody) -> Digest:
     """Verify a manifest by the name it was asked by, or the one that upstream claims for it."""
     expected = reference if isinstance(reference, Digest) else received.digest
     if expected is None:
+        # Nothing vouches for these bytes, and a login page on the way comes with 200 as well.
+        if not is_json_object(received.body):
+            kind = received.media_type or "nothing known"
+            raise UpstreamProtocolError(f"{reference}: no digest and no manifest came, but {kind}")
         return digest_of(received.body)
     verify(received.body, expected)
     return expected

@@ -179,6 +179,7 @@ class Manifests:
     async def _ask_head(
         self, location: Location, digest: Digest, deadline: float
     ) -> ManifestHead | None:
+        """Ask upstream for what it says of `digest`; None where only a GET can tell."""
         upstream = self._upstreams[location.upstream]
         try:
             head, _ = await self._heads.run(
@@ -188,7 +189,7 @@ class Manifests:
         except UpstreamProtocolError as exc:
             log.info("no HEAD location=%s digest=%s cause=%s", location, digest, exc)
             return None
-        return head
+        return None if head.digest not in (None, digest) else head
 
 
 def _deadline(patience_s: float) -> float:

@@ -169,11 +169,9 @@ class Connection(asyncio.Protocol):
         """Answer what has arrived until something has to be waited for."""
         data, start = self._buffer, 0
         last_count = self._request_count + _REQUESTS_PER_TURN
-        while self._exchange is None and not self._is_last:
+        while start < len(data) and self._exchange is None and not self._is_last:
             while data.startswith(b"\r\n", start):  # RFC 9112 §2.2
                 start += 2
-            if start == len(data):
-                break
             if self._request_count == last_count:
                 self._is_scheduled = True
                 self._loop.call_soon(self._go_on)

@@ -4,7 +4,6 @@ Invariant: nothing is asked in advance (no ping). A repository's first request g
 challenge is answered once, and later requests carry a token at once.
 """
 
-import base64
 from dataclasses import dataclass
 
 from yarl import URL
@@ -12,10 +11,9 @@ from yarl import URL
 from engine.names import Repository
 from engine.upstream.challenge import Challenge, Grant, grant_of, parse_challenges
 from engine.upstream.clock import loop_now
-from engine.upstream.credentials import Credential, Credentials
+from engine.upstream.credentials import Credentials
+from engine.upstream.limits import Limits
 from engine.upstream.tokens import TokenCache
-
-_MAX_REPOSITORIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +24,13 @@ class Basic:
 class Authenticator:
     """Makes `Authorization` for one upstream."""
 
-    def __init__(self, upstream: URL, credentials: Credentials, tokens: TokenCache) -> None:
+    def __init__(
+        self, upstream: URL, credentials: Credentials, tokens: TokenCache, limits: Limits
+    ) -> None:
         self._upstream = upstream
         self._credentials = credentials
         self._tokens = tokens
+        self._max_repositories = limits.max_remembered
         self._demands: dict[Repository, Grant | Basic] = {}
 
     async def authorization(self, repository: Repository) -> str | None:
@@ -53,7 +54,7 @@ class Authenticator:
         return None if answer == refused else answer
 
     def _remember(self, repository: Repository, demand: Grant | Basic) -> None:
-        if repository not in self._demands and len(self._demands) >= _MAX_REPOSITORIES:
+        if repository not in self._demands and len(self._demands) >= self._max_repositories:
             del self._demands[next(iter(self._demands))]
         self._demands[repository] = demand
 
@@ -73,7 +74,7 @@ class Authenticator:
                 return f"Bearer {token.text}"
             case Basic():
                 credential = await self._credentials.get(self._upstream)
-                return None if credential is None else basic(credential)
+                return None if credential is None else credential.basic
 
     async def aclose(self) -> None:
         """Stop token fetches and helpers."""
@@ -87,9 +88,3 @@ def _choose(challenges: list[Challenge], repository: Repository) -> Grant | Basi
         if challenge.scheme == "bearer":
             return grant_of(challenge, repository)
     return Basic() if any(c.scheme == "basic" for c in challenges) else None
-
-
-def basic(credential: Credential) -> str:
-    """Write `Authorization: Basic` (RFC 7617)."""
-    pair = f"{credential.username}:{credential.password}".encode()
-    return f"Basic {base64.b64encode(pair).decode()}"

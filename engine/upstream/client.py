@@ -10,16 +10,15 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from engine.descriptor import MANIFEST_TYPES
 from engine.errors import UpstreamProtocolError, UpstreamUnavailable
-from engine.upstream.challenge import is_loopback
 from engine.upstream.faults import NotAsked
 from engine.upstream.limits import Limits
+from engine.upstream.proxies import Proxies
 
 
 def _user_agent() -> str:
@@ -43,7 +42,7 @@ class Client:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
-        self._proxies = getproxies()
+        self._proxies = Proxies()
 
     async def request(
         self, method: str, url: URL, headers: Mapping[str, str]
@@ -55,14 +54,18 @@ class Client:
         """
         if self._is_closed:
             raise NotAsked("the mirror is stopping")
-        proxy, proxy_auth = self._proxy_of(url)
+        proxy = self._proxies.find(url)
+        login = {}
+        if proxy is not None and proxy.credential is not None:
+            login["Proxy-Authorization"] = proxy.credential.basic
         with map_faults(place_of(url)):
             return await self._open().request(
                 method,
                 url,
-                headers=headers,
-                proxy=proxy,
-                proxy_auth=proxy_auth,
+                # The proxy reads plain requests itself; for https it gets a CONNECT of its own.
+                headers={**headers, **login} if url.scheme == "http" else headers,
+                proxy=None if proxy is None else proxy.url,
+                proxy_headers=login,
                 allow_redirects=False,
             )
 
@@ -81,17 +84,6 @@ class Client:
             )
         return self._session
 
-    def _proxy_of(self, url: URL) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-        """Choose by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; never for loopback, as Go does."""
-        host = url.host or ""
-        proxy = self._proxies.get(url.scheme)
-        if not proxy or is_loopback(host) or proxy_bypass(host):
-            return None, None
-        found = URL(proxy if "://" in proxy else f"http://{proxy}")
-        if found.user is None:
-            return found, None
-        return found.with_user(None), aiohttp.BasicAuth(found.user, found.password or "")
-
     async def aclose(self) -> None:
         """Close all connections; what is under way fails, and so does what comes after."""
         self._is_closed = True
@@ -101,7 +93,7 @@ class Client:
 
 def place_of(url: URL) -> str:
     """Name a host for messages, with its port unless it is the scheme's own."""
-    return f"{url.host}" if url.is_default_port() else f"{url.host}:{url.port}"
+    return url.host_port_subcomponent or ""
 
 
 @contextmanager

@@ -5,6 +5,7 @@ server's name on stdin, JSON on stdout (docker-credential-helpers), as distribut
 """
 
 import asyncio
+import base64
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -27,6 +28,12 @@ class Credential:
 
     username: str
     password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of `Authorization: Basic` (RFC 7617)."""
+        pair = f"{self.username}:{self.password}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
 
 
 class _RawCredential(msgspec.Struct):
@@ -73,9 +80,7 @@ class Credentials:
 
     async def _run_helper(self, helper: HelperSettings, server: URL) -> Credential:
         self._counts.helper_runs += 1
-        name = server.host or ""
-        if not server.is_default_port():
-            name = f"{name}:{server.port}"
+        name = server.host_port_subcomponent or ""
         try:
             async with asyncio.timeout(self._limits.helper_s):
                 code, output, errors = await _run(helper.command, name)

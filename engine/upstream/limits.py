@@ -32,5 +32,6 @@ class Limits:
     max_manifest_bytes: int = 32 * 1024 * 1024
     max_list_bytes: int = 64 * 1024 * 1024  # all pages of tags or referrers
     max_error_bytes: int = 64 * 1024
-    # aiohttp buffers up to twice as much before it stops reading, so pieces are up to 256 KiB.
+    max_remembered: int = 10_000  # repositories' challenges, and tokens
+    # aiohttp stops reading at twice as much, so most pieces have 64 to 256 KiB, the largest 0.5 MB.
     read_buffer_bytes: int = 128 * 1024

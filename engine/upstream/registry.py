@@ -222,5 +222,5 @@ def _authenticator(
     url = URL(settings.url)
     credentials = Credentials(settings, limits, counts)
     service = TokenService(url, courier, credentials, guard, counts)
-    tokens = TokenCache(lambda grant: service.fetch(grant, limits.attempt_s))
-    return Authenticator(url, credentials, tokens)
+    tokens = TokenCache(lambda grant: service.fetch(grant, limits.attempt_s), limits)
+    return Authenticator(url, credentials, tokens, limits)

@@ -10,7 +10,6 @@ import time
 from yarl import URL
 
 from engine.errors import UpstreamDenied, UpstreamUnavailable
-from engine.upstream.auth import basic
 from engine.upstream.challenge import Grant, check_realm
 from engine.upstream.clock import loop_now
 from engine.upstream.courier import Courier, Reply, Request, read_body
@@ -62,7 +61,7 @@ class TokenService:
         url = realm.extend_query([("scope", scope) for scope in grant.scopes])
         if grant.service:
             url = url.extend_query(service=grant.service)
-        authorization = None if credential is None else basic(credential)
+        authorization = None if credential is None else credential.basic
         sent_at = loop_now()
         reply = await self._courier.send(Request(Kind.TOKEN, "GET", url, authorization))
         body = await read_body(reply.response, _MAX_TOKEN_BYTES)

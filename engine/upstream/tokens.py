@@ -12,11 +12,11 @@ import msgspec
 from engine.errors import UpstreamProtocolError
 from engine.upstream.challenge import Grant
 from engine.upstream.flight import SingleFlight
+from engine.upstream.limits import Limits
 
 _MIN_LIFETIME_S = 60.0  # the default, and a service must not give less
 _EARLY_FRACTION = 0.1  # a token is renewed when so much of its life is left
 _MAX_EARLY_S = 30.0
-_MAX_TOKENS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,11 @@ def _age_s(issued_at: str | None, lifetime_s: float, now_unix: float) -> float:
 class TokenCache:
     """Tokens by what they grant, each fetched once for all who wait for it."""
 
-    def __init__(self, fetch: Callable[[Grant], Coroutine[None, None, Token]]) -> None:
+    def __init__(
+        self, fetch: Callable[[Grant], Coroutine[None, None, Token]], limits: Limits
+    ) -> None:
         self._fetch = fetch
+        self._max_tokens = limits.max_remembered
         self._tokens: dict[Grant, Token] = {}
         self._flight: SingleFlight[Grant, Token] = SingleFlight()
 
@@ -80,9 +83,9 @@ class TokenCache:
 
     async def _renew(self, grant: Grant, now: float) -> Token:
         token = await self._fetch(grant)
-        if len(self._tokens) >= _MAX_TOKENS:
+        if len(self._tokens) >= self._max_tokens:
             self._tokens = {g: t for g, t in self._tokens.items() if now < t.renew_at}
-        if len(self._tokens) >= _MAX_TOKENS:
+        if len(self._tokens) >= self._max_tokens:
             del self._tokens[next(iter(self._tokens))]
         self._tokens[grant] = token
         return token

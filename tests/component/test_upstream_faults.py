@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import ipaddress
-import logging
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,22 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from engine.errors import (
-    ManifestUnknown,
-    UpstreamDenied,
     UpstreamProtocolError,
-    UpstreamRateLimited,
     UpstreamUnavailable,
 )
 from engine.names import Tag
-from engine.upstream.kinds import Kind
 from engine.upstream.registry import Registry
 from tests.fakes.upstream import Fault, Gate, ScriptedUpstream
 from tests.fakes.upstream_client import (
     BUSYBOX,
     QUICK,
-    WITH_BREAKER,
     open_registry,
-    read_all,
     soon,
 )
 
@@ -74,15 +67,15 @@ async def test_transient_faults_are_hidden_by_retries(
     assert registry.counts.retries >= 1
 
 
-@pytest.mark.parametrize("status", [500, 503, 599])
+@pytest.mark.parametrize("status", [500, 502, 504])
 async def test_a_lasting_5xx_is_unavailable_with_status_host_and_words(
     upstream: ScriptedUpstream, registry: Registry, status: int
 ) -> None:
-    upstream.fail(Fault(status=500, code="UNKNOWN", message="on fire"), times=None)
-    with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1.*500.*on fire") as caught:
-        await registry.get_manifest(BUSYBOX, TAG, deadline=soon(0.1))
-    assert caught.value.upstream_status == 500
-    assert upstream.count() > 2
+    upstream.fail(Fault(status=status, code="UNKNOWN", message="on fire"), times=None)
+    with pytest.raises(UpstreamUnavailable, match=rf"127\.0\.0\.1.*{status}.*on fire") as caught:
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon(0.5))
+    assert caught.value.upstream_status == status
+    assert upstream.count() >= 2
 
 
 @pytest.mark.parametrize("status", [400, 402, 405, 409, 418, 451, 204, 206, 301])
@@ -151,9 +144,27 @@ async def test_an_upstream_that_is_down_is_unavailable_with_the_reason(
 ) -> None:
     await upstream.stop()
     with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1:\d+: connection refused"):
-        await registry.get_manifest(BUSYBOX, TAG, deadline=soon(0.05))
+        await registry.get_manifest(BUSYBOX, TAG, deadline=soon(0.3))
     await upstream.start()
     await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
+
+
+async def test_an_upstream_in_trouble_is_asked_no_more_often_than_the_budget_allows(
+    upstream: ScriptedUpstream, registry: Registry
+) -> None:
+    upstream.fail(Fault(status=503), times=None)
+    began_at = soon(0.0)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(fail_to_get(registry, soon(0.4)))
+    lasted_s = soon(0.0) - began_at
+    # Each once, ten retries at hand, a fifth of a retry earned by each, ten more a second.
+    assert 5 < upstream.count() <= 5 + 10 + 1 + 10 * lasted_s + 1
+
+
+async def fail_to_get(registry: Registry, deadline: float) -> None:
+    with pytest.raises(UpstreamUnavailable):
+        await registry.get_manifest(BUSYBOX, TAG, deadline=deadline)
 
 
 async def test_an_upstream_that_comes_back_within_the_deadline_is_no_failure(
@@ -170,7 +181,7 @@ async def test_an_upstream_that_comes_back_within_the_deadline_is_no_failure(
 async def test_a_name_that_does_not_resolve_is_unavailable(upstream: ScriptedUpstream) -> None:
     settings = replace(upstream.settings(), url="http://registry.invalid")
     async with open_registry(settings) as registry:
-        with pytest.raises(UpstreamUnavailable, match=r"registry\.invalid"):
+        with pytest.raises(UpstreamUnavailable, match=r"registry\.invalid|no complete answer"):
             await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.2))
 
 
@@ -246,126 +257,6 @@ async def test_a_certificate_that_is_not_trusted_is_unavailable_and_named(tmp_pa
         async with open_registry(upstream.settings()) as registry:
             with pytest.raises(UpstreamUnavailable, match="certificate is not trusted"):
                 await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.2))
-
-
-# 429
-
-
-async def test_a_429_is_not_retried_and_pauses_its_kind(
-    upstream: ScriptedUpstream, registry: Registry, caplog: pytest.LogCaptureFixture
-) -> None:
-    limited = Fault(
-        status=429, code="TOOMANYREQUESTS", message="You have reached", headers={"Retry-After": "9"}
-    )
-    upstream.fail(limited, method="GET", times=None)
-    with caplog.at_level(logging.WARNING), pytest.raises(UpstreamRateLimited) as first:
-        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
-    assert first.value.retry_after_s == 9.0
-    assert "You have reached" in str(first.value)
-    assert "pause_s=9" in caplog.text
-    with pytest.raises(UpstreamRateLimited, match="not asked") as second:
-        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
-    assert 0.0 < second.value.retry_after_s <= 9.0
-    assert upstream.count(method="GET") == 1
-    assert registry.counts.refused == {(Kind.MANIFEST, "paused"): 1}
-    await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
-
-
-async def test_a_probe_that_is_answered_ends_the_pause(upstream: ScriptedUpstream) -> None:
-    upstream.fail(Fault(status=429))
-    async with open_registry(upstream.settings(), replace(QUICK, probe_s=0.0)) as registry:
-        with pytest.raises(UpstreamRateLimited) as caught:
-            await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
-        assert caught.value.retry_after_s == 60.0
-        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
-
-
-# The circuit breaker
-
-
-async def test_the_second_failure_is_fast_and_names_the_first_ones_cause(
-    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
-) -> None:
-    upstream.fail(Fault(status=503, message="on fire"), times=None)
-    async with open_registry(upstream.settings(), WITH_BREAKER) as registry:
-        with caplog.at_level(logging.WARNING), pytest.raises(UpstreamUnavailable):
-            await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.1))
-        assert "upstream is unavailable upstream=docker.io" in caplog.text
-        asked = upstream.count()
-        with pytest.raises(UpstreamUnavailable, match=r"not asked for now.*503") as caught:
-            await registry.get_manifest(BUSYBOX, TAG, deadline=soon(1000.0))
-        assert upstream.count() == asked
-        assert caught.value.retry_after_s is not None
-        assert caught.value.upstream_status == 503
-
-
-async def test_an_open_breaker_of_manifests_lets_blobs_through(upstream: ScriptedUpstream) -> None:
-    upstream.fail(Fault(status=503), kind="manifest", times=None)
-    digest = upstream.content.add_blob(BUSYBOX, b"layer")
-    async with open_registry(upstream.settings(), WITH_BREAKER) as registry:
-        with pytest.raises(UpstreamUnavailable):
-            await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.05))
-        stream = await registry.open_blob(BUSYBOX, digest, deadline=soon())
-        assert await read_all(stream) == b"layer"
-
-
-# Opens for so short that the next operation is a probe.
-PROBING = replace(WITH_BREAKER, breaker_first_s=1e-9, breaker_max_s=1e-9)
-
-
-async def break_it(upstream: ScriptedUpstream, registry: Registry) -> None:
-    # Refused connections, since a request that a deadline cut could arrive after the repair.
-    await upstream.stop()
-    with pytest.raises(UpstreamUnavailable):
-        await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.05))
-    await upstream.start()
-
-
-async def test_a_probe_that_is_answered_closes_the_breaker(
-    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with open_registry(upstream.settings(), PROBING) as registry:
-        await break_it(upstream, registry)
-        with caplog.at_level(logging.WARNING), pytest.raises(ManifestUnknown):
-            await registry.head_manifest(BUSYBOX, Tag("none"), deadline=soon())
-        assert "upstream is back upstream=docker.io lane=control" in caplog.text
-        await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
-
-
-async def test_a_probe_that_fails_is_not_retried(upstream: ScriptedUpstream) -> None:
-    async with open_registry(upstream.settings(), PROBING) as registry:
-        await break_it(upstream, registry)
-        upstream.fail(Fault(status=503))
-        with pytest.raises(UpstreamUnavailable, match="503"):
-            await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
-        assert upstream.count() == 1
-
-
-async def test_a_cancelled_probe_lets_the_next_one_probe(upstream: ScriptedUpstream) -> None:
-    async with open_registry(upstream.settings(), PROBING) as registry:
-        await break_it(upstream, registry)
-        gate = Gate()
-        upstream.fail(Fault(hold=gate))
-        probe = asyncio.create_task(registry.head_manifest(BUSYBOX, TAG, deadline=soon()))
-        await gate.wait_reached()
-        with pytest.raises(UpstreamUnavailable, match="not asked"):
-            await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
-        probe.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await probe
-        gate.open()
-        await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
-
-
-@pytest.mark.parametrize("status", [401, 403, 404, 429])
-async def test_refusals_are_answers_and_open_no_breaker(
-    upstream: ScriptedUpstream, status: int
-) -> None:
-    upstream.fail(Fault(status=status))
-    async with open_registry(upstream.settings(), WITH_BREAKER) as registry:
-        with pytest.raises((UpstreamDenied, ManifestUnknown, UpstreamRateLimited)):
-            await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
-        await registry.get_manifest(BUSYBOX, TAG, deadline=soon())
 
 
 async def test_closing_ends_a_token_fetch_under_way(upstream: ScriptedUpstream) -> None:

@@ -47,6 +47,7 @@ class Move(Enum):
     STAYS = auto()
     REFUSES = auto()  # nothing listens there
     UNTRUSTED = auto()  # its certificate is nobody's
+    STRANGE = auto()  # another protocol is spoken there
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ CAUSES = (
     _transient("untrusted", "certificate is not trusted", None, Move.UNTRUSTED),
     # No registry answers so; it is an upstream's fault all the same, and no 404.
     Cause("400", 502, "UNAVAILABLE", "answered 400", Fault(status=400)),
+    Cause("strange", 502, "UNAVAILABLE", "not HTTP as it should be", move=Move.STRANGE),
 )
 
 

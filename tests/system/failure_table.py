@@ -5,6 +5,9 @@ mirror that has just started, and the upstreams that moved were down when it did
 """
 
 import socket
+import socketserver
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -24,6 +27,7 @@ class Found:
 
     targets: Targets
     answer: Answer
+    took_s: float
     asked: list[Seen]
 
 
@@ -65,11 +69,32 @@ def open_places(stack: ExitStack, directory: Path) -> dict[Move, str]:
     """Open where upstreams move to; the stack closes it."""
     deaf = stack.enter_context(socket.socket())
     deaf.bind(("127.0.0.1", 0))  # bound, not listening: it refuses
+    strange = stack.enter_context(run_strange())
     untrusted = stack.enter_context(ThreadedUpstream(tls=make_untrusted_tls(directory)))
     return {
         Move.REFUSES: f"http://127.0.0.1:{deaf.getsockname()[1]}",
         Move.UNTRUSTED: untrusted.upstream.url,
+        Move.STRANGE: strange,
     }
+
+
+@contextmanager
+def run_strange() -> Iterator[str]:
+    """Run a server that answers everybody as SSH does."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(64 * 1024)
+            self.request.sendall(b"SSH-2.0-strange\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def warm(lab: Lab, targets: list[Targets]) -> None:
@@ -92,14 +117,16 @@ def ask_all(lab: Lab, targets: list[Targets]) -> dict[str, Found]:
         answers = list(pool.map(lambda target: ask_for(lab, target), targets))
     later = lab.upstream.requests[before:]
     found = {}
-    for target, answer in zip(targets, answers, strict=True):
+    for target, (answer, took_s) in zip(targets, answers, strict=True):
         asked = [seen for seen in later if seen.repository == target.cell.repository]
-        found[target.cell.name] = Found(target, answer, asked)
+        found[target.cell.name] = Found(target, answer, took_s, asked)
     return found
 
 
-def ask_for(lab: Lab, target: Targets) -> Answer:
-    """Ask for a cell as the client that its cause is about."""
+def ask_for(lab: Lab, target: Targets) -> tuple[Answer, float]:
+    """Ask for a cell as the client that its cause is about; also tell how long it took."""
     cell = target.cell
     headers = {"User-Agent": cell.cause.user_agent}
-    return lab.ask(f"{target.asked}?ns={cell.name}", headers, cell.ask.method)
+    began_at = time.monotonic()
+    answer = lab.ask(f"{target.asked}?ns={cell.name}", headers, cell.ask.method)
+    return answer, time.monotonic() - began_at

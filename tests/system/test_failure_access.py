@@ -16,6 +16,8 @@ pytestmark = pytest.mark.system
 
 USER, PASSWORD = "ci", "for upstream alone"
 TRUSTED, STRANGER, LIMITED = "trusted.test", "stranger.test", "limited.test"
+# With credentials, like TRUSTED, or with wrong ones; each for one test.
+TOKENLESS, FORGED, MISTAKEN = "tokenless.test", "forged.test", "mistaken.test"
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def site_of(directory: Path, url: str) -> Site:
     site = site_of_all(directory, url, {})
-    trusted = {"remoteurl": url, "username": USER, "password": PASSWORD}
-    others = {name: {"remoteurl": url} for name in (STRANGER, LIMITED)}
-    return Site(site.directory, site.config | {"upstreams": {TRUSTED: trusted, **others}})
+    upstreams = {name: {"remoteurl": url} for name in (STRANGER, LIMITED)}
+    for name in (TRUSTED, TOKENLESS, FORGED):
+        upstreams[name] = {"remoteurl": url, "username": USER, "password": PASSWORD}
+    upstreams[MISTAKEN] = {"remoteurl": url, "username": USER, "password": f"not {PASSWORD}"}
+    return Site(site.directory, site.config | {"upstreams": upstreams})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,39 @@ def test_too_few_rights_are_denied_after_the_token_dance(case: Case, method: str
             assert answer.code == "DENIED"
             assert "401" in message_of(answer)
     assert case.lab.upstream.count(kind="token") > tokens_count
+
+
+def test_a_wrong_password_is_denied_and_says_so(case: Case) -> None:
+    for path in case.paths:
+        answer = case.ask(path, MISTAKEN)
+        assert_is_denied(answer)
+        assert answer.code == "DENIED"
+        assert "password" in message_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "fault", "status", "code"),
+    [
+        (TOKENLESS, Fault(status=429, headers={"Retry-After": "9"}), 429, "TOOMANYREQUESTS"),
+        (FORGED, Fault(body=b"<html>log in</html>"), 502, "UNAVAILABLE"),
+    ],
+)
+def test_a_token_service_that_fails_is_no_404_and_hidden_by_what_is_here(
+    case: Case, namespace: str, fault: Fault, status: int, code: str
+) -> None:
+    assert case.ask(case.paths[0], namespace).status == 200
+    case.lab.upstream.auth.revoke_tokens()
+    rule = case.lab.upstream.fail(fault, kind="token", times=None)
+    try:
+        stale = case.ask(case.paths[0], namespace)
+        assert (stale.status, stale.digest) == (200, case.image.manifest)
+        assert stale.headers["warning"].startswith('299 - "')
+        for path in case.paths[2:]:
+            told = case.ask(path, namespace)
+            assert (told.status, told.code) == (status, code)
+            assert "www-authenticate" not in told.headers
+    finally:
+        case.lab.upstream.rules.remove(rule)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -1,6 +1,9 @@
 """Manifests that upstream damages, describes badly or refuses in part: right ones, or none."""
 
+import itertools
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -152,6 +155,31 @@ def test_a_tag_is_current_again_once_upstream_answers(case: Case) -> None:
     assert "warning" not in current.headers
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ('a "quote\\', 'a "quote'),
+        ("two\r\nX-Evil: 1", "two X-Evil: 1"),
+        ("bitte sp\u00e4ter", "bitte sp ter"),
+    ],
+)
+def test_upstreams_words_stay_within_the_warning_and_the_message(
+    case: Case, words: str, told: str
+) -> None:
+    case.ask()
+    for method in ("HEAD", "GET"):
+        case.fail(Fault(status=403, message=words), method)
+    stale = case.ask()
+    assert "x-evil" not in stale.headers
+    assert re.fullmatch(r'299 - "([ !#-\[\]-~]|\\["\\])*"', stale.headers["warning"])
+    assert told in stale.headers["warning"].replace('\\"', '"')
+    case.lab.upstream.content.add_image(case.repository, "2")
+    denied = case.ask("2")
+    assert (denied.status, denied.code) == (403, "DENIED")
+    assert "x-evil" not in denied.headers
+    assert told in message_of(denied)
+
+
 # Headers that are missing or lie
 
 
@@ -163,8 +191,13 @@ def test_a_tag_whose_head_says_too_little_is_fetched_by_tag(case: Case, fault: F
     assert_is(case.ask(), case.image)
 
 
-@pytest.mark.parametrize("fault", [NO_LENGTH, NO_TYPE, NO_DIGEST])
-@pytest.mark.parametrize("is_by_tag", [True, False])
+@pytest.mark.parametrize(
+    ("fault", "is_by_tag"),
+    [
+        *itertools.product([NO_LENGTH, NO_TYPE, NO_DIGEST, Fault(status=405)], [True, False]),
+        (WRONG_DIGEST, False),
+    ],
+)
 def test_a_head_is_whole_whatever_upstreams_lacks(
     case: Case, fault: Fault, is_by_tag: bool
 ) -> None:
@@ -191,6 +224,26 @@ def test_a_tag_whose_get_claims_another_digest_is_refused(case: Case) -> None:
     case.fail(NO_DIGEST, "HEAD")
     case.fail(WRONG_DIGEST, "GET")
     assert (case.ask().status, case.ask().code) == (502, "UNAVAILABLE")
+
+
+LOGIN_PAGE = Fault(
+    body=b"<html>log in first</html>",
+    headers={"Content-Type": "text/html", "Docker-Content-Digest": None},
+)
+
+
+@pytest.mark.parametrize("fault", [LOGIN_PAGE, replace(LOGIN_PAGE, body=b"")])
+def test_a_page_on_the_way_is_no_manifest(case: Case, fault: Fault) -> None:
+    assert_is(case.ask(), case.image)
+    case.lab.upstream.content.add_image(case.repository, "cold")
+    for method in ("HEAD", "GET"):
+        case.fail(fault, method)
+    stale = case.ask()
+    assert_is(stale, case.image)
+    assert "text/html" in stale.headers["warning"]
+    told = case.ask("cold")
+    assert (told.status, told.code) == (502, "UNAVAILABLE")
+    assert case.ask("cold", "HEAD").status == 502
 
 
 def test_a_digest_is_believed_more_than_the_header(case: Case) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.upstream import Fault
-from tests.system.failure_cases import COLD, WARM_DIGESTS, WARM_TAGS, WORDS, Cell
+from tests.system.failure_cases import COLD, WARM_DIGESTS, WARM_TAGS, WORDS, Ask, Cell
 from tests.system.failure_table import Found, Table, fill_table
 from tests.system.lab import message_of
 from tests.system.raw import Answer
@@ -63,6 +63,11 @@ def test_who_asks_for_what_is_not_here_is_told_why(table: Table, cell: Cell) -> 
     line = table.lab.wait_for_access(found.targets.asked, cell.ask.method)
     assert int(line["status"]) == cell.cause.status
     assert re.search(cell.cause.says, line["cause"])
+    if cell.cause.status >= 500 or cell.cause.status == 429:
+        table.lab.mirror.child.wait_for(
+            rf"warn request failed status={cell.cause.status} upstream={cell.name} .*"
+            rf"({cell.cause.says})"
+        )
 
 
 @pytest.mark.parametrize("cell", WARM_TAGS, ids=lambda cell: cell.name)
@@ -116,6 +121,21 @@ def test_only_what_may_pass_is_asked_again(table: Table, cell: Cell) -> None:
         assert asked == ["HEAD", "GET"], "some registries refuse a HEAD and answer the GET"
     else:
         assert len(asked) == 1
+
+
+def test_who_has_a_copy_waits_least_and_a_blob_is_waited_for_most(table: Table) -> None:
+    def times_s(cells: list[Cell], *, is_get_of_blob: bool) -> list[float]:
+        return [
+            table.found[cell.name].took_s
+            for cell in cells
+            if cell.cause.is_transient and (cell.ask is Ask.BLOB) is is_get_of_blob
+        ]
+
+    stale = times_s(WARM_TAGS, is_get_of_blob=False)
+    small = times_s(COLD, is_get_of_blob=False)
+    blobs = times_s(COLD, is_get_of_blob=True)
+    assert max(stale) < min(small)
+    assert max(small) < min(blobs)
 
 
 def test_a_tag_that_upstream_dropped_is_not_kept_for_bad_times(table: Table) -> None:

@@ -34,23 +34,23 @@ def image(lab: Lab) -> Image:
     return added
 
 
-def paths_of(image: Image) -> dict[str, str]:
-    return {
-        "root": "/",
-        "base": "/v2/",
-        "tag": f"/v2/{REPOSITORY}/manifests/1",
-        "manifest": f"/v2/{REPOSITORY}/manifests/{image.manifest}",
-        "blob": f"/v2/{REPOSITORY}/blobs/{image.layers[0]}",
-        "tags": f"/v2/{REPOSITORY}/tags/list",
-        "referrers": f"/v2/{REPOSITORY}/referrers/{image.manifest}",
-        "catalog": "/v2/_catalog",
-        "unknown tag": f"/v2/{REPOSITORY}/manifests/none",
-        "unknown blob": f"/v2/{REPOSITORY}/blobs/{NOTHING}",
-        "unknown path": "/v1/_ping",
-    }
+PATHS = {
+    "root": "/",
+    "base": "/v2/",
+    "tag": "/v2/acme/app/manifests/1",
+    "manifest": "/v2/acme/app/manifests/{manifest}",
+    "blob": "/v2/acme/app/blobs/{blob}",
+    "tags": "/v2/acme/app/tags/list",
+    "referrers": "/v2/acme/app/referrers/{manifest}",
+    "catalog": "/v2/_catalog",
+    "unknown tag": "/v2/acme/app/manifests/none",
+    "unknown blob": f"/v2/acme/app/blobs/{NOTHING}",
+    "unknown path": "/v1/_ping",
+}
 
 
-PATHS = list(paths_of(Image(NOTHING, NOTHING, (NOTHING,), b"")))  # type: ignore[arg-type] # names alone matter
+def path_of(name: str, image: Image) -> str:
+    return PATHS[name].format(manifest=image.manifest, blob=image.layers[0])
 
 
 def without(answer: Answer, *names: str) -> dict[str, str]:
@@ -83,7 +83,7 @@ def test_the_root_is_alive(lab: Lab) -> None:
 @pytest.mark.parametrize("name", PATHS)
 def test_nothing_can_be_written(lab: Lab, image: Image, name: str, method: str) -> None:
     asked_count = lab.upstream.count()
-    answer = lab.ask(paths_of(image)[name], method=method)
+    answer = lab.ask(path_of(name, image), method=method)
     assert (answer.status, answer.code) == (405, "UNSUPPORTED")
     assert answer.headers["allow"] == "GET, HEAD"
     assert lab.upstream.count() == asked_count
@@ -109,7 +109,7 @@ def test_nothing_can_be_written(lab: Lab, image: Image, name: str, method: str) 
 def test_an_unknown_path_is_404_and_not_asked_for(lab: Lab, path: str, method: str) -> None:
     asked_count = lab.upstream.count()
     answer = lab.ask(path, method=method)
-    assert answer.status in (400, 404)
+    assert answer.status == 404
     assert answer.headers["content-type"] == "application/json"
     assert lab.upstream.count() == asked_count
 
@@ -159,7 +159,7 @@ def test_an_escaped_path_is_the_same_path(lab: Lab, image: Image) -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 def test_head_is_get_without_the_body(lab: Lab, image: Image, name: str) -> None:
-    path = paths_of(image)[name]
+    path = path_of(name, image)
     got, head = lab.ask(path), lab.ask(path, method="HEAD")
     assert head.body == b""
     assert head.status == got.status
@@ -197,7 +197,7 @@ def test_head_of_a_cold_blob_by_digest_alone_costs_a_head(lab: Lab) -> None:
 def test_every_answer_says_when_what_the_cache_did_and_for_which_namespace(
     lab: Lab, image: Image, name: str, namespace: str
 ) -> None:
-    path = paths_of(image)[name]
+    path = path_of(name, image)
     answer = lab.ask(f"{path}?ns={namespace}" if namespace else path)
     assert answer.headers["date"].endswith(" GMT")
     assert answer.headers["cache-status"].startswith("moorage; ")
@@ -208,8 +208,8 @@ def test_every_answer_says_when_what_the_cache_did_and_for_which_namespace(
 
 @pytest.mark.parametrize("name", PATHS)
 def test_nothing_is_ever_encoded(lab: Lab, image: Image, name: str) -> None:
-    plain = lab.ask(paths_of(image)[name])
-    answer = lab.ask(paths_of(image)[name], {"Accept-Encoding": "gzip, zstd, br, deflate, *"})
+    plain = lab.ask(path_of(name, image))
+    answer = lab.ask(path_of(name, image), {"Accept-Encoding": "gzip, zstd, br, deflate, *"})
     assert "content-encoding" not in answer.headers
     assert "vary" not in answer.headers
     assert answer.body == plain.body
@@ -219,8 +219,8 @@ def test_a_blob_that_is_here_says_all_about_itself(lab: Lab, image: Image) -> No
     digest = image.layers[0]
     answer = lab.ask(f"/v2/{REPOSITORY}/blobs/{digest}")
     assert answer.body == LAYER
-    assert int(answer.headers.pop("age")) >= 0
-    assert without(answer, "date") == {
+    assert int(answer.headers["age"]) >= 0
+    assert without(answer, *VARYING) == {
         "content-type": "application/octet-stream",
         "content-length": str(len(LAYER)),
         "docker-content-digest": digest,
@@ -234,8 +234,8 @@ def test_a_blob_that_is_here_says_all_about_itself(lab: Lab, image: Image) -> No
 def test_a_manifest_says_all_about_itself(lab: Lab, image: Image) -> None:
     answer = lab.ask(f"/v2/{REPOSITORY}/manifests/{image.manifest}")
     assert answer.body == image.body
-    assert int(answer.headers.pop("age")) >= 0
-    assert without(answer, "date") == {
+    assert int(answer.headers["age"]) >= 0
+    assert without(answer, *VARYING) == {
         "content-type": MANIFEST,
         "content-length": str(len(image.body)),
         "docker-content-digest": image.manifest,
@@ -250,12 +250,30 @@ def test_the_cache_says_what_it_did_step_by_step(lab: Lab) -> None:
     tag = f"/v2/{repository}/manifests/1"
     blob = f"/v2/{repository}/blobs/{added.layers[0]}"
     told = [lab.ask(path).headers["cache-status"] for path in (tag, tag, blob, blob)]
-    assert told == [
+    assert told[:3] == [
         "moorage; fwd=uri-miss; fwd-status=200; stored",
         "moorage; fwd=stale; fwd-status=200; detail=revalidated",
         "moorage; fwd=uri-miss; fwd-status=200; stored",
-        "moorage; hit",
     ]
+    # It is complete, but may not be safe on disk yet.
+    assert told[3] in ("moorage; hit", "moorage; fwd=uri-miss; collapsed")
+
+
+@pytest.mark.parametrize(
+    ("data", "algorithm"), [(b"", "sha256"), (b"long", "sha384"), (b"longer", "sha512")]
+)
+def test_a_blob_may_be_empty_or_named_by_a_longer_digest(
+    lab: Lab, data: bytes, algorithm: str
+) -> None:
+    repository = f"acme/odd-{algorithm}"
+    digest = lab.upstream.content.add_blob(repository, data, algorithm)
+    path = f"/v2/{repository}/blobs/{digest}"
+    for method in ("HEAD", "GET", "GET", "HEAD"):
+        answer = lab.ask(path, method=method)
+        assert (answer.status, answer.headers["content-length"]) == (200, str(len(data)))
+        assert answer.headers["docker-content-digest"] == digest
+        assert answer.body == (data if method == "GET" else b"")
+    assert lab.upstream.count(method="GET", repository=repository) == 1
 
 
 # If-None-Match
@@ -268,7 +286,7 @@ def test_what_a_client_has_is_not_sent_again(
     lab: Lab, image: Image, name: str, form: str, method: str
 ) -> None:
     digest = image.layers[0] if name == "blob" else image.manifest
-    answer = lab.ask(paths_of(image)[name], {"If-None-Match": form.format(digest)}, method)
+    answer = lab.ask(path_of(name, image), {"If-None-Match": form.format(digest)}, method)
     assert (answer.status, answer.body) == (304, b"")
     assert answer.headers["etag"] == f'"{digest}"'
     assert answer.headers["docker-content-digest"] == digest
@@ -276,7 +294,7 @@ def test_what_a_client_has_is_not_sent_again(
 
 @pytest.mark.parametrize("name", ["tag", "manifest", "blob"])
 def test_what_a_client_has_not_is_sent(lab: Lab, image: Image, name: str) -> None:
-    answer = lab.ask(paths_of(image)[name], {"If-None-Match": f'"{NOTHING}"'})
+    answer = lab.ask(path_of(name, image), {"If-None-Match": f'"{NOTHING}"'})
     assert answer.status == 200
     assert answer.body
 
@@ -319,7 +337,7 @@ def test_many_clients_cost_upstream_one_download(lab: Lab) -> None:
 )
 def test_upstream_gets_the_same_request_whatever_the_client_sends(lab: Lab, accept: str) -> None:
     repository = f"acme/accept-{len(accept)}"
-    added = lab.upstream.content.add_image(repository, "1", (accept.encode(),))
+    added = lab.upstream.content.add_image(repository, "1", (repository.encode(),))
     headers = {
         "Accept": accept,
         "Accept-Encoding": "gzip",

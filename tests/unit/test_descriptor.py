@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.descriptor import OCI_INDEX, OCI_MANIFEST, find_named, guess_media_type
+from engine.descriptor import OCI_INDEX, OCI_MANIFEST, find_named, guess_media_type, is_json_object
 
 A, B = "sha256:" + "a" * 64, "sha512:" + "b" * 128
 
@@ -46,6 +46,15 @@ def test_what_is_not_understood_names_nothing(body: bytes) -> None:
 )
 def test_a_type_is_guessed_from_the_manifest_itself(body: bytes, expected: str) -> None:
     assert guess_media_type(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "is_object"),
+    [(b"{}", True), (b' {"a": [1]}\n', True), (b"", False), (b"[]", False), (b"<p>", False),
+     (b'{"a":1', False), (b'{"a":' * 100_000, False)],
+)  # fmt: skip
+def test_a_manifest_is_a_json_object(body: bytes, is_object: bool) -> None:
+    assert is_json_object(body) is is_object
 
 
 def _of(digest: str) -> dict[str, object]:
