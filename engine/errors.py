@@ -75,6 +75,13 @@ class UpstreamUnavailable(UpstreamError):
         self.retry_after_s = retry_after_s
 
 
+class NotAsked(UpstreamUnavailable):
+    """No connection was free, or the mirror is stopping: says nothing about upstream.
+
+    It is not retried, and no circuit breaker hears of it.
+    """
+
+
 class UpstreamDenied(UpstreamError):
     """401 or 403 after the token exchange. The message bears upstream's own reason."""
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Generic, TypeVar
 
-from engine.errors import UpstreamUnavailable
+from engine.errors import NotAsked
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class SingleFlight(Generic[K, V]):
 
         Joins the work that is under way; else starts it by `factory()`, as a task that survives
         the cancellation of this call. All who wait get the result, or the exception it raised;
-        `UpstreamUnavailable` where `aclose` stopped it or has been called before.
+        `NotAsked` where `aclose` stopped it or has been called before.
         """
         if self._is_closed:
             raise _stopped()
@@ -73,5 +73,5 @@ def _note_end(task: asyncio.Task[V]) -> None:
         log.debug("flight_failed error=%r", error)
 
 
-def _stopped() -> UpstreamUnavailable:
-    return UpstreamUnavailable("the mirror is stopping")
+def _stopped() -> NotAsked:
+    return NotAsked("the mirror is stopping")

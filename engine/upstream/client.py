@@ -15,8 +15,7 @@ import aiohttp
 from yarl import URL
 
 from engine.descriptor import MANIFEST_TYPES
-from engine.errors import UpstreamProtocolError, UpstreamUnavailable
-from engine.upstream.faults import NotAsked
+from engine.errors import NotAsked, UpstreamProtocolError, UpstreamUnavailable
 from engine.upstream.limits import Limits
 from engine.upstream.proxies import Proxies
 

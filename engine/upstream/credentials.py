@@ -14,8 +14,8 @@ from yarl import URL
 
 from engine.errors import UpstreamDenied, UpstreamUnavailable
 from engine.settings import HelperSettings, UpstreamSettings
+from engine.single_flight import SingleFlight
 from engine.upstream.clock import loop_now
-from engine.upstream.flight import SingleFlight
 from engine.upstream.kinds import Counts
 from engine.upstream.limits import Limits
 
@@ -65,7 +65,10 @@ class Credentials:
             return Credential(self._settings.username or "", self._settings.password or "")
         if self._found is not None and not self._is_expired(helper, loop_now()):
             return self._found
-        return await self._flight.join(helper.command, lambda: self._run_helper(helper, server))
+        credential, _ = await self._flight.run(
+            helper.command, lambda: self._run_helper(helper, server)
+        )
+        return credential
 
     def _is_expired(self, helper: HelperSettings, now: float) -> bool:
         return helper.lifetime_s is not None and now >= self._found_at + helper.lifetime_s

@@ -9,10 +9,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from engine.errors import NotFound, UpstreamError, UpstreamUnavailable
+from engine.errors import NotAsked, NotFound, UpstreamError, UpstreamUnavailable
 from engine.upstream.breaker import Verdict
 from engine.upstream.clock import loop_now
-from engine.upstream.faults import NotAsked
 from engine.upstream.guard import RateGuard
 from engine.upstream.kinds import Counts, Kind, LaneName
 from engine.upstream.lane import Lane, Slot

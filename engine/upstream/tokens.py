@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from engine.errors import UpstreamProtocolError
+from engine.single_flight import SingleFlight
 from engine.upstream.challenge import Grant
-from engine.upstream.flight import SingleFlight
 from engine.upstream.limits import Limits
 
 _MIN_LIFETIME_S = 60.0  # the default, and a service must not give less
@@ -79,7 +79,8 @@ class TokenCache:
         token = self._tokens.get(grant)
         if token is not None and now < token.renew_at:
             return token
-        return await self._flight.join(grant, lambda: self._renew(grant, now))
+        token, _ = await self._flight.run(grant, lambda: self._renew(grant, now))
+        return token
 
     async def _renew(self, grant: Grant, now: float) -> Token:
         token = await self._fetch(grant)

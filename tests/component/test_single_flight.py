@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from engine.errors import UpstreamUnavailable
+from engine.errors import NotAsked
 from engine.single_flight import SingleFlight
 
 pytestmark = pytest.mark.anyio
@@ -179,14 +179,14 @@ async def test_closing_cancels_the_work_and_waits_for_its_end(flights: Flights, 
     await flights.aclose()
     assert work.end_count == 1
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [UpstreamUnavailable] * 2
+    assert [type(result) for result in results] == [NotAsked] * 2
 
 
 async def test_closing_at_once_ends_work_that_has_not_begun(flights: Flights, work: Work) -> None:
     task = asyncio.create_task(flights.run("key", work))
     await asyncio.sleep(0)
     await flights.aclose()
-    with pytest.raises(UpstreamUnavailable):
+    with pytest.raises(NotAsked):
         await task
     assert work.started_count == 0
 
@@ -194,6 +194,6 @@ async def test_closing_at_once_ends_work_that_has_not_begun(flights: Flights, wo
 async def test_starts_nothing_once_closed(flights: Flights, work: Work) -> None:
     await flights.aclose()
     await flights.aclose()
-    with pytest.raises(UpstreamUnavailable):
+    with pytest.raises(NotAsked):
         await flights.run("key", work)
     assert work.started_count == 0
