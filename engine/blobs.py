@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import BlobUnknown, NotFound, StorageError
 from engine.fill import Fill, Outcome, Reader
@@ -54,6 +54,7 @@ class Blobs:
         self._negative = negative
         self._patience = patience
         self._running: dict[Digest, _Running] = {}
+        self._ended_count = 0  # fills that have ended
         self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
         self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)
 
@@ -62,16 +63,27 @@ class Blobs:
         running = self._running.get(digest)
         if running is not None and running.location == location:
             return _joined(running)
+        ended_count = self._ended_count
         known = await self._store.find(location, digest)
         content = self._store.find_permitted(Kind.BLOB, location, known)
         if content is not None:
             return BlobLookup(CacheStatus.HIT, content=content)
         self._raise_if_absent(location, digest)
-        if known.blob is not None:
-            await self._ask_head(location, digest)
-            content = self._store.admit(Kind.BLOB, location, known.blob, "")
-            return BlobLookup(CacheStatus.REVALIDATED, content=content)
-        return await self._join_or_start(location, digest, known.link)
+        running = self._running.get(digest)
+        if known.blob is not None or (running and not _may_join(running, location, known.link)):
+            return await self._get_confirmed(location, digest)
+        if running is not None:
+            return _joined(running)
+        if ended_count != self._ended_count:
+            # A fill ended while the index was read: it may have been this blob's.
+            return await self.get(location, digest)
+        return self._start(location, digest, known.link)
+
+    async def _get_confirmed(self, location: Location, digest: Digest) -> BlobLookup:
+        """Get what is here for another repository, once upstream says that `location` has it."""
+        await self._ask_head(location, digest)
+        lookup = await self.get(location, digest)
+        return lookup if lookup.content is None else replace(lookup, status=CacheStatus.REVALIDATED)
 
     async def head(self, location: Location, digest: Digest) -> BlobHead:
         """Tell a blob's size: it is stored, a manifest names it, or upstream says it."""
@@ -147,17 +159,6 @@ class Blobs:
         until = time.time() + self._upstreams[location.upstream].settings.negativettl_s
         self._negative.note((Kind.BLOB, location, digest), until)
 
-    async def _join_or_start(
-        self, location: Location, digest: Digest, link: LinkRecord | None
-    ) -> BlobLookup:
-        running = self._running.get(digest)
-        if running is not None and not _may_join(running, location, link):
-            await self._ask_head(location, digest)
-            running = self._running.get(digest)
-        if running is not None:
-            return _joined(running)
-        return self._start(location, digest, link)
-
     def _start(self, location: Location, digest: Digest, link: LinkRecord | None) -> BlobLookup:
         fill = Fill(digest, link.size_bytes if link else None)
         is_public = not self._upstreams[location.upstream].settings.has_credentials
@@ -183,6 +184,7 @@ class Blobs:
                 )  # fmt: skip
         finally:
             del self._running[fill.digest]
+            self._ended_count += 1
             fill.leave()
 
     async def _commit(self, running: _Running, xxh3: bytes) -> None:

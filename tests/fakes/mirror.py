@@ -56,18 +56,18 @@ class Site:
         return self.directory / "data"
 
     @contextmanager
-    def start(self) -> Iterator[Mirror]:
+    def start(self, **environment: str) -> Iterator[Mirror]:
         """Run a mirror while the `with` block lasts, or until the test ends it earlier."""
-        with self.spawn() as child:
+        with self.spawn(**environment) as child:
             yield Mirror(child)
 
-    def spawn(self) -> Child:
-        """Start the process and wait for nothing."""
+    def spawn(self, **environment: str) -> Child:
+        """Start the process, with more in its environment, and wait for nothing."""
         file = self.directory / "config.yml"
         file.write_text(yaml.safe_dump(self.config))
         return Child(
             [str(PROGRAM), "serve", str(file)],
-            env=clean_environment(self.directory),
+            env=clean_environment(self.directory, **environment),
             log=self.directory / "log",
         )
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.fakes.child import Child, clean_environment
-from tests.fakes.mirror import PROGRAM, Mirror, site_of
+from tests.fakes.mirror import Mirror, site_of
 from tests.fakes.upstream import ScriptedUpstream, ThreadedUpstream
 from tests.fakes.upstream_content import Image
 from tests.system.lab import message_of, site_of_all
@@ -167,14 +166,9 @@ def test_the_routing_is_logged_at_start(fleet: Fleet) -> None:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mirror, ScriptedUpstream]]:
     """A mirror that takes its upstream for Docker Hub, which a proxy plays."""
-    directory = tmp_path_factory.mktemp("hub")
-    site = site_of(directory, "http://registry-1.docker.io")
-    site.spawn().stop()  # writes the configuration
-    with ThreadedUpstream() as thread:
-        environment = clean_environment(directory, http_proxy=thread.upstream.url)
-        argv = [str(PROGRAM), "serve", str(directory / "config.yml")]
-        with Child(argv, env=environment, log=directory / "log") as child:
-            yield Mirror(child), thread.upstream
+    site = site_of(tmp_path_factory.mktemp("hub"), "http://registry-1.docker.io")
+    with ThreadedUpstream() as thread, site.start(http_proxy=thread.upstream.url) as mirror:
+        yield mirror, thread.upstream
 
 
 @pytest.mark.parametrize(
