@@ -218,7 +218,9 @@ class Connection(asyncio.Protocol):
             if is_answered and not exchange.is_answered:
                 raise RuntimeError("the handler says that it has answered")
         except Exception:
-            logger.exception("request failed method=%r target=%r", request.method, request.target)
+            logger.exception(
+                "request failed method=%r path=%r", request.method, _path(request.target)
+            )
             exchange.fail()
         if exchange.is_answered:
             self._settle()
@@ -234,7 +236,9 @@ class Connection(asyncio.Protocol):
         except ClientGone:
             self.abort()
         except Exception:
-            logger.exception("request failed method=%r target=%r", exchange.method, exchange.target)
+            logger.exception(
+                "request failed method=%r path=%r", exchange.method, _path(exchange.target)
+            )
             exchange.fail()
         finally:
             self._task = None
@@ -333,3 +337,8 @@ def _describe(peername: object) -> str:
     if not isinstance(peername, tuple):
         return "unix"
     return str(peername[0]).removeprefix("::ffff:")
+
+
+def _path(target: bytes) -> bytes:
+    """Leave the query out of a log: it may hold a secret."""
+    return target.partition(b"?")[0]

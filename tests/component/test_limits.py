@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.limits import Limits, Phase, Watch, derive_max_connections, raise_open_files
-from tests.fakes.transport import open_site, pattern
+from tests.fakes.transport import Client, open_site, pattern
 
 LIMITS = Limits(head_s=10, idle_s=75, stall_s=60, linger_s=5)
 # Short, but only as long as it takes: no test depends on how long that is.
@@ -69,14 +69,20 @@ async def test_slow_and_idle_clients_are_cut(tmp_path: Path, sent: bytes) -> Non
         await site.endpoint.wait_empty()
 
 
+async def drip(client: Client) -> None:
+    while not client.writer.transport.is_closing():
+        client.send(b"A: b\r\n")
+        await asyncio.sleep(0.02)
+
+
 @pytest.mark.anyio
 async def test_client_that_drips_its_head_is_cut(tmp_path: Path) -> None:
     async with open_site(tmp_path, Limits(head_s=0.1, idle_s=NEVER, stall_s=NEVER)) as site:
         client = await site.connect()
         client.send(b"GET /hit/1 HTTP/1.1\r\nHost: x\r\n")
-        while not client.reader.at_eof():
-            client.send(b"A: b\r\n")
-            await asyncio.sleep(0.02)
+        dripping = asyncio.create_task(drip(client))
+        await site.endpoint.wait_empty()
+        dripping.cancel()
         assert site.records.all == []
 
 
@@ -106,6 +112,8 @@ async def test_handler_may_take_longer_than_any_patience(tmp_path: Path) -> None
 class FakePeer:
     """A connection as the endpoint sees it, at a phase since a time."""
 
+    mark = 0
+
     def __init__(self, phase: Phase, since: float) -> None:
         self.watch = Watch(since)
         self.watch.is_overdue(phase, 0, since, LIMITS)
@@ -113,7 +121,7 @@ class FakePeer:
         self.cut_cause = ""
 
     def look(self) -> tuple[Phase, int]:
-        return self.phase, 0
+        return self.phase, self.mark
 
     def wind_up(self) -> None:
         raise AssertionError
@@ -132,9 +140,23 @@ async def test_longest_idle_connections_make_room(tmp_path: Path) -> None:
             assert site.endpoint.admit(peer)
         last = FakePeer(Phase.IDLE, now)
         assert site.endpoint.admit(last)
-        assert [peer for peer in busy + idle if peer.cut_cause] == idle[-2:]
         for peer in [*busy, *idle, last]:
             site.endpoint.discard(peer)
+        assert [peer for peer in busy + idle if peer.cut_cause] == idle[-2:]
+
+
+@pytest.mark.anyio
+async def test_what_was_in_use_since_the_sweep_is_not_the_longest_idle(tmp_path: Path) -> None:
+    async with open_site(tmp_path, Limits(max_connections=2)) as site:
+        now = site.endpoint.loop.time()
+        used, unused = FakePeer(Phase.IDLE, now - 60), FakePeer(Phase.IDLE, now - 50)
+        last = FakePeer(Phase.IDLE, now)
+        used.mark = 1
+        for peer in (used, unused, last):
+            assert site.endpoint.admit(peer)
+        for peer in (used, unused, last):
+            site.endpoint.discard(peer)
+        assert (used.cut_cause, unused.cut_cause) == ("", "room for another connection")
 
 
 @pytest.mark.anyio

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server.exchange import Exchange
 from server.limits import Limits
 from server.protocol import Connection
 from tests.fakes.transport import MemoryTransport, Site, open_site, pattern
@@ -211,17 +212,28 @@ async def test_failed_handler_gives_500_and_the_connection_lives(
 ) -> None:
     async with open_site(tmp_path) as site:
         client = await site.connect()
-        response = await client.get(target)
+        response = await client.get(f"{target}?token=hunter2")
         assert response.status == 500
         assert response.body == b'{"errors":[{"code":"UNKNOWN","message":"internal error"}]}\n'
         assert (await client.get("/hit/2")).body == pattern(2)
     failures = [record for record in caplog.records if "request failed" in record.message]
     assert len(failures) == 1
     assert failures[0].exc_info is not None
+    assert "hunter2" not in caplog.text
 
 
-@pytest.mark.parametrize("target", ["/half/50000", "/lacking/5000", "/excess/5000", "/cut/5000"])
-async def test_body_that_is_not_whole_ends_in_a_reset(tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("/half/50000", "a bug in the middle"),
+        ("/lacking/5000", "2500 bytes of the body are missing"),
+        ("/excess/5000", "the body is 1 bytes too long"),
+        ("/cut/5000", ""),
+    ],
+)
+async def test_body_that_is_not_whole_ends_in_a_reset(
+    tmp_path: Path, target: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with open_site(tmp_path) as site:
         site.handler.release.set()
         client = await site.connect()
@@ -230,6 +242,43 @@ async def test_body_that_is_not_whole_ends_in_a_reset(tmp_path: Path, target: st
             await client.read_end()
         await site.endpoint.wait_empty()
         assert site.records.all[0].cause != ""
+    assert reason in caplog.text
+
+
+async def test_nothing_is_sent_from_a_file_whose_handler_has_given_up(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site:
+        client = await site.connect(receive_buffer_bytes=4096)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a Transport
+        client.send(GET.format("/impatient/60000000").encode())
+        await site.endpoint.wait_empty()  # a reset, although the handler waits for something else
+
+
+class Tidy:
+    """A handler whose tasks take their time to end."""
+
+    is_tidy = False
+
+    def respond_now(self, exchange: Exchange) -> bool:
+        return False
+
+    async def respond(self, exchange: Exchange) -> None:
+        try:
+            await exchange.start(b"HTTP/1.1 200 OK\r\n", 1)
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            self.is_tidy = True
+
+
+async def test_drain_waits_for_the_handlers_last_act(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site:
+        handler = site.endpoint.handler = Tidy()
+        client = await site.connect()
+        client.send(GET.format("/").encode())
+        await client.reader.readuntil(b"\r\n\r\n")
+        await site.endpoint.drain(0)
+        assert handler.is_tidy
 
 
 async def test_truncated_file_ends_in_a_reset(

@@ -138,6 +138,13 @@ async def test_accepted(tmp_path: Path, name: str) -> None:
             assert response.body == pattern(1)
 
 
+async def test_head_that_can_never_end_is_refused_at_once(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site:
+        client = await site.connect()
+        client.send(b"GET /hit/1 HTTP/1.1\nHost: x\n\n")
+        assert (await client.read()).status == 400
+
+
 async def test_repeated_field_lines_are_joined_and_trimmed(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site:
         client = await site.connect()

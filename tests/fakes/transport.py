@@ -3,7 +3,8 @@
 What a path answers is in its name, so that a test says what it needs where it asks for it:
 `/hit/N`, `/file/N` are answered at once with N bytes by `send`, `send_file`; `/task/N`,
 `/chunks/N`, `/spans/N` by a task: with a length, without one, from a file descriptor; `/hang` waits
-for `release`, `/half` stops in the middle of its body; `/late/N` sends once `release` is set.
+for `release`, `/half` stops in the middle of its body; `/late/N` sends once `release` is set;
+`/impatient/N` closes its file while the client has not read all of it.
 """
 
 import asyncio
@@ -87,13 +88,12 @@ class ScriptedHandler:
                 await exchange.write(pattern(length // 2))
                 await self.release.wait()
                 raise LookupError("a bug in the middle of a body")
-            case b"lacking":
+            case b"lacking" | b"excess":
                 await exchange.start(head_of(None), length)
-                await exchange.write(pattern(length // 2))
+                await exchange.write(pattern(length // 2 if name == b"lacking" else length + 1))
                 exchange.finish()
-            case b"excess":
-                await exchange.start(head_of(None), length)
-                await exchange.write(pattern(length + 1))
+            case b"impatient":
+                await self._span_in_vain(exchange, length)
             case b"cut":
                 await exchange.start(head_of(None), None)
                 await exchange.write(pattern(length))
@@ -120,6 +120,16 @@ class ScriptedHandler:
         finally:
             file.release()
         exchange.finish()
+
+    async def _span_in_vain(self, exchange: Exchange, length: int) -> None:
+        file = self._open(length)
+        await exchange.start(head_of(None), length)
+        try:
+            async with asyncio.timeout(0.01):
+                await exchange.write_file(file.fd, 0, length)
+        except TimeoutError:
+            file.release()
+            await self.release.wait()
 
     def _open(self, length: int) -> OpenFile:
         path = self._path / str(length)

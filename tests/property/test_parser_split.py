@@ -6,7 +6,7 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.limits import Limits
@@ -97,6 +97,8 @@ def test_cuts_change_nothing(data: bytes, cuts: list[int]) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(mutations())
+@example(b"\nGET /hit/5 HTTP/1.1\r\nHost: x\r\n\r\n")
+@example(b"\r\n\x16\nGET /hit/2 HTTP/1.1\r\nHost: x\r\n\r\n")
 def test_byte_by_byte_changes_nothing(data: bytes) -> None:
     assert asyncio.run(converse([bytes([b]) for b in data])) == asyncio.run(converse([data]))
 
