@@ -8,12 +8,13 @@ import logging
 import time
 from dataclasses import dataclass
 
+from engine.custody import log_failed_write
 from engine.errors import NotFound, UpstreamDenied, UpstreamProtocolError
 from engine.hot import Content, Kind
 from engine.index_records import LinkRecord, LinkState, TagRecord
 from engine.names import Digest, Location, Tag
 from engine.single_flight import SingleFlight
-from engine.store import Store, log_failed_write
+from engine.store import Store
 from engine.upstream.api import ManifestHead, Upstream
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Tags:
         """Record what the HEAD said, and find the manifest here."""
         if head.digest is None:
             return None
-        known = await self._store.find(location, head.digest)
+        known = await self._store.find(Kind.MANIFEST, location, head.digest)
         media_type = head.media_type or (known.link.media_type if known.link else "")
         if not media_type:
             return None

@@ -21,9 +21,11 @@ import uvloop
 
 from engine.cache import Cache
 from engine.errors import StorageError
+from engine.layout import Layout
 from server import logs
 from server.access_log import AccessLog, Renderer
 from server.api import Api
+from server.control import open_control
 from server.endpoint import Endpoint, Observer
 from server.exchange import Handler
 from server.health import Health
@@ -31,6 +33,7 @@ from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
 from server.protocol import Connection
 from server.settings import Listener, ServerSettings
+from server.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,10 @@ async def open_api(settings: ServerSettings) -> AsyncIterator[Handler]:
     """Open the cache and the API over it. Raises what `Cache.open` raises."""
     cache = await Cache.open(settings.engine)
     try:
-        yield Api(cache, settings)
+        api = Tally(Api(cache, settings))
+        path = Layout(settings.engine.data_directory).control_path
+        async with open_control(cache, api.answers, path):
+            yield api
     finally:
         await cache.aclose()
 
