@@ -6,17 +6,22 @@ All calls block: those that write or sync belong in a thread. They raise `Storag
 """
 
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import StorageError
+from engine.hashing import digest_of
 from engine.layout import Layout
-from engine.names import Digest
+from engine.names import DIGEST_HEX_CHARS, Digest, is_digest
 
 _BLOB_MODE = 0o444
 TEMPORARY_SUFFIX = ".tmp"
+_SHARD = re.compile(r"[a-f0-9]{2}", re.ASCII)
 
 
 @contextmanager
@@ -28,38 +33,119 @@ def map_exceptions(action: str) -> Iterator[None]:
         raise StorageError(f"cannot {action}: {exc}") from exc
 
 
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file at a blob's place. Times are unix seconds, by the file system."""
+
+    size_bytes: int
+    stored_at: float
+    read_at: float  # as far as the file system notes it
+
+    def is_plausible(self, digest: Digest) -> bool:
+        """Whether it may be a blob: an empty file is what some crashes make of any file."""
+        return self.size_bytes > 0 or digest == digest_of(b"", digest.algorithm)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One directory of blobs. `foreign`: paths of what is no blob."""
+
+    digests: set[Digest]
+    foreign: list[str]
+
+
 class BlobDirectory:
     """Blob files and partials under a layout's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self.layout = layout
 
     def prepare(self) -> None:
         """Make the directories that are not there yet."""
-        with map_exceptions(f"prepare {self._layout.root}"):
-            for directory in self._layout.directories:
+        with map_exceptions(f"prepare {self.layout.root}"):
+            for directory in self.layout.directories:
                 directory.mkdir(parents=True, exist_ok=True)
 
     def clean(self) -> None:
         """Remove what unfinished writes of an earlier run left; partials of fills stay."""
-        for path in self._layout.partial_directory.iterdir():
+        for path in self.layout.partial_directory.iterdir():
             if path.suffix == TEMPORARY_SUFFIX:
                 with map_exceptions(f"remove {path}"):
                     path.unlink(missing_ok=True)
 
     def open_blob(self, digest: Digest) -> int:
         """Open a blob for reading and return its descriptor. Raises `FileNotFoundError`."""
-        return os.open(self._layout.blob_path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(self.layout.blob_path(digest), os.O_RDONLY | os.O_CLOEXEC)
+
+    def remove_blob(self, digest: Digest) -> None:
+        """Remove a blob, of which nothing may be left to find; those who have it open keep on."""
+        path = self.layout.blob_path(digest)
+        with map_exceptions(f"remove {path}"):
+            path.unlink(missing_ok=True)
+
+    def path_of(self, digest: Digest) -> Path:
+        """Where a blob's file is, or would be; for people."""
+        return self.layout.blob_path(digest)
+
+    def find_file(self, digest: Digest) -> FoundFile | None:
+        """Look at a blob's file; None where there is no ordinary file."""
+        path = self.layout.blob_path(digest)
+        with map_exceptions(f"look at {path}"):
+            try:
+                found = path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return FoundFile(found.st_size, found.st_mtime, found.st_atime)
+
+    def list_shard(self, algorithm: str, shard: str) -> Shard:
+        """List the blobs whose hex begins with the two characters `shard`, and what is foreign."""
+        path = self.layout.shard_path(algorithm, shard)
+        with map_exceptions(f"list {path}"):
+            try:
+                entries = list(os.scandir(path))
+            except (FileNotFoundError, NotADirectoryError):
+                entries = []
+        names = {
+            entry.name: entry.is_file(follow_symlinks=False)
+            and entry.name.startswith(shard)
+            and is_digest(f"{algorithm}:{entry.name}")
+            for entry in entries
+        }
+        return Shard(
+            digests={Digest(f"{algorithm}:{name}") for name, is_blob in names.items() if is_blob},
+            foreign=[str(path / name) for name, is_blob in names.items() if not is_blob],
+        )
+
+    def has_any(self, algorithm: str) -> bool:
+        """Whether an algorithm's directory holds anything at all."""
+        path = self.layout.root / "blobs" / algorithm
+        with map_exceptions(f"list {path}"), os.scandir(path) as entries:
+            return next(entries, None) is not None
+
+    def list_foreign(self) -> list[str]:
+        """List what has no business beside the directories that hold blobs."""
+        blobs = self.layout.root / "blobs"
+        with map_exceptions(f"list {blobs}"):
+            beside = [path for path in blobs.iterdir() if path.name not in DIGEST_HEX_CHARS]
+            for algorithm in DIGEST_HEX_CHARS:
+                beside += [
+                    path
+                    for path in (blobs / algorithm).iterdir()
+                    if not _SHARD.fullmatch(path.name) or not path.is_dir()
+                ]
+        return [str(path) for path in beside]
 
     def open_partial(self, digest: Digest) -> int:
         """Open a partial for reading and writing, making it where there is none."""
-        path = self._layout.partial_path(digest)
+        path = self.layout.partial_path(digest)
         with map_exceptions(f"open {path}"):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def remove_partial(self, digest: Digest) -> None:
         """Remove a partial; those who have it open keep reading."""
-        path = self._layout.partial_path(digest)
+        path = self.layout.partial_path(digest)
         with map_exceptions(f"remove {path}"):
             path.unlink(missing_ok=True)
 
@@ -68,11 +154,11 @@ class BlobDirectory:
 
         A blob that is already there is replaced by the same bytes.
         """
-        self._commit(self._layout.partial_path(digest), digest)
+        self._commit(self.layout.partial_path(digest), digest)
 
     def write_blob(self, digest: Digest, body: bytes) -> None:
         """Store verified content that is in memory. Two may do so at once for one digest."""
-        path = self._layout.partial_path(digest)
+        path = self.layout.partial_path(digest)
         with map_exceptions(f"write {path}"):
             descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, path.name, path.parent)
         temporary = Path(name)
@@ -80,14 +166,17 @@ class BlobDirectory:
             try:
                 write_all(descriptor, body, 0)
             finally:
-                os.close(descriptor)
+                with map_exceptions(f"close {temporary}"):
+                    os.close(descriptor)
             self._commit(temporary, digest)
         except StorageError:
-            temporary.unlink(missing_ok=True)
+            # Where that fails too, `clean` will do it.
+            with map_exceptions(f"remove {temporary}"):
+                temporary.unlink(missing_ok=True)
             raise
 
     def _commit(self, source: Path, digest: Digest) -> None:
-        blob = self._layout.blob_path(digest)
+        blob = self.layout.blob_path(digest)
         with map_exceptions(f"commit {blob}"):
             descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -97,9 +186,9 @@ class BlobDirectory:
                 os.close(descriptor)
             if not blob.parent.exists():
                 blob.parent.mkdir(parents=True, exist_ok=True)
-                _sync_directory(blob.parent.parent)
+                sync_directory(blob.parent.parent)
             source.rename(blob)
-            _sync_directory(blob.parent)
+            sync_directory(blob.parent)
 
 
 def truncate(descriptor: int) -> None:
@@ -129,7 +218,14 @@ def size_of(descriptor: int) -> int:
         return os.fstat(descriptor).st_size
 
 
-def _sync_directory(path: Path) -> None:
+def allocated_bytes_of(descriptor: int) -> int:
+    """What an open file takes on the disk, in bytes."""
+    with map_exceptions("stat an open file"):
+        return os.fstat(descriptor).st_blocks * 512  # whatever the block size (inode(7))
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory safe. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

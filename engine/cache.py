@@ -9,9 +9,14 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 
+from engine.acts import Acts
 from engine.blobdir import BlobDirectory
 from engine.blobs import Blobs
+from engine.budget import make_space, open_evictor
+from engine.capacity import measure
 from engine.errors import UpstreamError
+from engine.evictor import Evictor
+from engine.foothold import gain_foothold
 from engine.hot import Content, Kind, OpenFile
 from engine.index import Index
 from engine.instance_lock import InstanceLock
@@ -21,10 +26,12 @@ from engine.lookup import BlobHead, BlobLookup, ManifestLookup, ReferrersPage, T
 from engine.manifests import Manifests
 from engine.names import Digest, Location, Reference
 from engine.negative import NegativeCache
+from engine.recovery import Recovery
 from engine.referrers import get_referrers
 from engine.settings import EngineSettings, UpstreamSettings
 from engine.single_flight import SingleFlight
 from engine.store import Store
+from engine.upkeep import Upkeep
 from engine.upstream.api import TagList, Upstream
 from engine.upstream.registry import Registry
 
@@ -40,18 +47,26 @@ class Cache:
     def __init__(
         self,
         store: Store,
+        upkeep: Upkeep,
+        evictor: Evictor,
         upstreams: dict[str, Upstream],
         lock: InstanceLock,
+        *,
         patience: Patience,
     ) -> None:
         negative = NegativeCache()
+        self.space = store.space
+        self.acts = Acts(store)
         self._store = store
+        self._upkeep = upkeep
+        self.evictor = evictor
         self._upstreams = upstreams
         self._lock = lock
         self._manifests = Manifests(store, upstreams, negative)
         self._blobs = Blobs(store, upstreams, negative, patience)
         self._tag_lists: SingleFlight[Location, TagList] = SingleFlight()
         self._flusher = asyncio.create_task(self._flush_uses(), name="access times")
+        evictor.start()
 
     @classmethod
     async def open(
@@ -71,12 +86,21 @@ class Cache:
         lock = InstanceLock(layout.lock_path)
         try:
             blob_directory.clean()
-            index = await Index.open(layout.index_path)
+            await asyncio.to_thread(gain_foothold, layout)
+            file_system = await asyncio.to_thread(measure, layout.root)
+            index = await Index.open(layout.index_path, Recovery(layout))
+            store = Store(index, blob_directory, make_space(settings.eviction, file_system))
+            try:
+                evictor = await open_evictor(store, settings, file_system)
+            except BaseException:
+                await store.aclose()
+                raise
         except BaseException:
             lock.release()
             raise
         upstreams = {upstream.namespace: connect(upstream) for upstream in settings.upstreams}
-        return cls(Store(index, blob_directory), upstreams, lock, patience or Patience())
+        upkeep = Upkeep(store, layout, settings.verify)
+        return cls(store, upkeep, evictor, upstreams, lock, patience=patience or Patience())
 
     def find(self, kind: Kind, location: Location, digest: Digest) -> Content | None:
         """The hit path: find content that `location` may be served, without waiting.
@@ -160,6 +184,9 @@ class Cache:
             for upstream in self._upstreams.values():
                 stack.push_async_callback(upstream.aclose)
             stack.push_async_callback(self._store.aclose)
+            stack.push_async_callback(self._upkeep.aclose)
+            stack.push_async_callback(self.evictor.aclose)
+            stack.push_async_callback(self.acts.aclose)
             stack.push_async_callback(self._tag_lists.aclose)
             stack.push_async_callback(self._manifests.aclose)
             stack.push_async_callback(self._blobs.aclose)

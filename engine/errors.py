@@ -120,8 +120,20 @@ class SizeMismatch(ContentMismatch):
         self.actual_bytes = actual_bytes
 
 
+class BlockMismatch(ContentMismatch):
+    """Upstream sent other bytes for a part of a blob than it did a moment ago."""
+
+    def __init__(self, digest: str, offset: int) -> None:
+        super().__init__(f"{digest}: upstream sent two versions of the bytes from {offset} on")
+        self.offset = offset
+
+
 class StorageError(CacheError):
     """The disk or the index failed; the cause is chained."""
+
+
+class IndexDamaged(StorageError):
+    """SQLite says that the index's file is no database, or a malformed one."""
 
 
 class IndexTooNew(StorageError):
@@ -150,3 +162,14 @@ class OutOfSpace(StorageError):
         self.needed_bytes = needed_bytes
         self.limit_bytes = limit_bytes
         self.can_ever_fit = can_ever_fit
+
+
+class StoragePaused(StorageError):
+    """The disk failed a moment ago, so it is not tried now."""
+
+
+class FellBehind(StorageError):
+    """A client is too slow for a blob that is not stored, and so are too many others."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"{digest} is not stored here, and the client reads it too slowly")

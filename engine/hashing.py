@@ -19,7 +19,7 @@ class Hasher:
         self._identity = hashlib.new(algorithm)
         self._rot = xxhash.xxh3_128()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Add bytes. Both implementations release the GIL for large pieces."""
         self._identity.update(data)
         self._rot.update(data)

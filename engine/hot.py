@@ -37,6 +37,11 @@ class OpenFile:
         self.fd = fd
         self._holders = 1
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one holds it."""
+        return self._holders > 1
+
     def acquire(self) -> "OpenFile":
         """Hold it; pair with one `release`."""
         self._holders += 1
@@ -119,6 +124,11 @@ class Hot:
             self._files.move_to_end(digest)
         return file.acquire()
 
+    def is_sent(self, digest: Digest) -> bool:
+        """Whether somebody holds the blob's file now, as far as it is one of the files kept open."""
+        file = self._files.get(digest)
+        return file is not None and file.is_shared
+
     def forget(self, digest: Digest) -> None:
         """Drop all that is known of `digest`: nobody is served it from here any more."""
         self._drop_body(digest)
@@ -127,6 +137,11 @@ class Hot:
         file = self._files.pop(digest, None)
         if file is not None:
             file.release()
+
+    def forget_repositories(self, is_forgotten: Callable[[Location], bool]) -> None:
+        """Drop what repositories may be served; a few milliseconds for a full table."""
+        for key in [key for key in self._entries if is_forgotten(key[1])]:
+            self._forget_key(key)
 
     def close(self) -> None:
         """Close all files; those being sent close when they are sent."""

@@ -3,24 +3,18 @@
 Invariant: a row never promises what is not safe on disk: the caller syncs a file before it commits
 the row, and forgets the row before it removes the file. Readers see only valid blobs. Facts about
 upstream only grow: a held link never falls back to named, and outlives its blob.
-All SQL is here and in engine/migrate.py. One connection writes (engine/index_writer.py), one reads;
-each read is one statement, so it sees one state. Every method raises `StorageError` and may be
-cancelled: a read is dropped, a write is still carried out.
+All SQL is in engine/index*.py and engine/migrate.py. One connection writes, one reads
+(engine/index_connections.py); each read is one statement, so it sees one state. Every method raises
+`StorageError` and may be cancelled: a read is dropped, a write is still carried out.
 """
 
-import asyncio
-import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-import aiosqlite
-
 from engine.descriptor import Descriptor
-from engine.errors import StorageError
 from engine.hot import Kind
+from engine.index_connections import Connections, Replacement
 from engine.index_records import BlobRecord, LinkRecord, LinkState, TagRecord, Usage
 from engine.index_rows import (
     Row,
@@ -32,26 +26,13 @@ from engine.index_rows import (
     named_link,
     tag_row,
 )
-from engine.index_writer import Statement, Writer, connect_writer, map_exceptions
-from engine.migrate import migrate
+from engine.index_writer import Statement
 from engine.names import Digest, Location, Repository, Tag
-
-# How long to wait for a tool that has the write lock, in seconds. Tools read, in short reads.
-_BUSY_S = 5.0
-
-_PRAGMAS_WRITER = (
-    "PRAGMA journal_mode = WAL",
-    # What a power cut may undo is harmless, see migrations/README.md.
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA foreign_keys = ON",
-    # A burst's WAL is cut down again to SQLite's usual size (1,000 pages).
-    "PRAGMA journal_size_limit = 4096000",
-)
-_PRAGMAS_READER = ("PRAGMA query_only = ON",)
 
 _FIND = """
     SELECT link.kind, link.state, link.media_type, link.size_bytes,
-        blob.size_bytes, blob.xxh3, blob.is_public, blob.stored_at, blob.used_at, blob.use_count
+        blob.size_bytes, blob.xxh3, blob.is_public, blob.verified_run IS :run,
+        blob.stored_at, blob.used_at, blob.use_count
     FROM (SELECT 1)
     LEFT JOIN link ON link.digest = :digest AND link.repository_id =
         (SELECT id FROM repository WHERE upstream = :upstream AND name = :repository)
@@ -75,15 +56,22 @@ _ADD_REPOSITORY = """
 """
 # A blob that is committed again keeps how often it was used, and stays public.
 _PUT_BLOB = """
-    INSERT INTO blob (digest, size_bytes, xxh3, is_public, state, stored_at, used_at, use_count)
-    VALUES (:digest, :size_bytes, :xxh3, :is_public, 'valid', :stored_at, :used_at, :use_count)
+    INSERT INTO blob
+        (digest, size_bytes, xxh3, is_public, state, stored_at, used_at, use_count,
+        verified_at, verified_run, queued_at, queue)
+    VALUES
+        (:digest, :size_bytes, :xxh3, :is_public, 'valid', :stored_at, :used_at, :use_count,
+        :stored_at, :run, :stored_at,
+        iif(EXISTS (SELECT 1 FROM evicted WHERE digest = :digest), 'main', 'new'))
     ON CONFLICT (digest) DO UPDATE SET
         size_bytes = excluded.size_bytes,
         xxh3 = coalesce(excluded.xxh3, xxh3),
         is_public = max(is_public, excluded.is_public),
         state = 'valid',
         stored_at = excluded.stored_at,
-        used_at = max(used_at, excluded.used_at)
+        used_at = max(used_at, excluded.used_at),
+        verified_at = excluded.verified_at,
+        verified_run = excluded.verified_run
 """
 # What is held is not changed by what a manifest merely says. Otherwise the later word counts, but
 # a manifest stays one, with its type.
@@ -118,8 +106,10 @@ _DROP_TAG = """
 """
 _FORGET_BLOB = "DELETE FROM blob WHERE digest = :digest"
 _MARK_PUBLIC = "UPDATE blob SET is_public = 1 WHERE digest = :digest"
+# Uses within seconds of its storing are the pull that stored it.
 _RECORD_USE = """
-    UPDATE blob SET used_at = max(used_at, :used_at), use_count = use_count + 1
+    UPDATE blob SET used_at = max(used_at, :used_at), use_count = use_count + 1,
+        reuse_count = min(3, reuse_count + (:used_at > stored_at + 10))
     WHERE digest = :digest
 """
 
@@ -127,40 +117,24 @@ _RECORD_USE = """
 class Index:
     """The open index. Whoever opened it closes it."""
 
-    def __init__(self, reader: aiosqlite.Connection, writer: Writer, owned: AsyncExitStack) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._owned = owned
-        self._is_closed = False
+    def __init__(self, connections: Connections) -> None:
+        # The door for the other modules that hold SQL.
+        self.connections = connections
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, path: Path, replacement: Replacement | None = None) -> Self:
         """Open the index at `path`, creating or migrating it as needed.
 
-        Raises `IndexTooNew` for a newer program's, `StorageError` for what is not an index.
+        Raises `IndexTooNew` for a newer program's, `StorageError` for what is not an index; with a
+        `replacement` the latter is replaced, now and whenever damage is found later.
         """
-        async with AsyncExitStack() as stack:
-            with map_exceptions(f"opening {path}"):
-                await asyncio.to_thread(migrate, path, time.time())
-                # Closed last, so that the writer is who folds the WAL into the file.
-                writer = connect_writer(path, _BUSY_S)
-                await stack.enter_async_context(writer)
-                reader = await stack.enter_async_context(
-                    aiosqlite.connect(path, timeout=_BUSY_S, isolation_level=None)
-                )
-                for pragma in _PRAGMAS_WRITER:
-                    await writer.execute_fetchall(pragma)
-                for pragma in _PRAGMAS_READER:
-                    await reader.execute_fetchall(pragma)
-            queue = Writer(writer)
-            stack.push_async_callback(queue.aclose)
-            return cls(reader, queue, stack.pop_all())
+        connections = Connections(path, replacement)
+        await connections.open()
+        return cls(connections)
 
     async def aclose(self) -> None:
         """Carry out the writes that wait, then close. Idempotent."""
-        self._is_closed = True
-        with map_exceptions("closing"):
-            await self._owned.aclose()
+        await self.connections.aclose()
 
     async def find(
         self, location: Location, digest: Digest
@@ -169,32 +143,35 @@ class Index:
 
         A blob without a link is there, but not known to be `location`'s to have.
         """
-        (row,) = await self._read(_FIND, {**location_row(location), "digest": digest})
+        asked = {**location_row(location), "digest": digest, "run": self.connections.run}
+        (row,) = await self.connections.read(_FIND, asked)
         return link_record(digest, *row[:4]), blob_record(digest, *row[4:])
 
     async def find_tag(self, location: Location, tag: Tag) -> TagRecord | None:
         """Find what upstream last said of a tag."""
-        for digest, *rest in await self._read(_FIND_TAG, {**location_row(location), "tag": tag}):
+        for digest, *rest in await self.connections.read(
+            _FIND_TAG, {**location_row(location), "tag": tag}
+        ):
             return TagRecord(tag, Digest(digest), *rest)
         return None
 
     async def list_tags(self, location: Location) -> list[str]:
         """All tags recorded for `location`, in lexical order."""
-        return [tag for (tag,) in await self._read(_LIST_TAGS, location_row(location))]
+        return [tag for (tag,) in await self.connections.read(_LIST_TAGS, location_row(location))]
 
     async def list_repositories(self) -> list[Location]:
         """All repositories ever recorded, in lexical order of `upstream/repository`."""
-        rows = await self._read(_LIST_REPOSITORIES, {})
+        rows = await self.connections.read(_LIST_REPOSITORIES, {})
         return [Location(upstream, Repository(name)) for upstream, name in rows]
 
     async def usage(self) -> Usage:
         """Count the blobs and their bytes."""
-        ((blob_count, stored_bytes),) = await self._read(_USAGE, {})
+        ((blob_count, stored_bytes),) = await self.connections.read(_USAGE, {})
         return Usage(blob_count, stored_bytes)
 
     async def commit_blob(self, location: Location, blob: BlobRecord, link: LinkRecord) -> None:
         """Record a blob whose file is safe on disk, and that it was served to `location`."""
-        await self._write_for(location, _put_blob(blob), _put_links(location, [link]))
+        await self._write_for(location, self._put_blob(blob), _put_links(location, [link]))
 
     async def commit_manifest(
         self,
@@ -206,7 +183,7 @@ class Index:
     ) -> None:
         """Record a manifest as `commit_blob` does, with what it names and the tag it came by."""
         links = [link, *map(named_link, named)]
-        statements = [_put_blob(blob), _put_links(location, links)]
+        statements = [self._put_blob(blob), _put_links(location, links)]
         if tag is not None:
             statements.append(_put_tag(location, tag))
         await self._write_for(location, *statements)
@@ -232,15 +209,15 @@ class Index:
 
     async def drop_tag(self, location: Location, tag: Tag) -> None:
         """Forget a tag that upstream says is gone."""
-        await self._writer.write(Statement(_DROP_TAG, [{**location_row(location), "tag": tag}]))
+        await self.connections.write(Statement(_DROP_TAG, [{**location_row(location), "tag": tag}]))
 
     async def forget_blob(self, digest: Digest) -> None:
         """Drop a blob's row; only then may its file go. Links stay: they are facts of upstream."""
-        await self._writer.write(Statement(_FORGET_BLOB, [{"digest": digest}]))
+        await self.connections.write(Statement(_FORGET_BLOB, [{"digest": digest}]))
 
     async def mark_public(self, digest: Digest) -> None:
         """Record that a stored blob was fetched without credentials."""
-        await self._writer.write(Statement(_MARK_PUBLIC, [{"digest": digest}]))
+        await self.connections.write(Statement(_MARK_PUBLIC, [{"digest": digest}]))
 
     async def record_uses(self, used_at: Mapping[Digest, float]) -> None:
         """Record when blobs were last used; those that are gone are passed over.
@@ -249,20 +226,15 @@ class Index:
         pulls does not make a blob look like one that is in daily use.
         """
         rows: list[Row] = [{"digest": digest, "used_at": at} for digest, at in used_at.items()]
-        await self._writer.write(Statement(_RECORD_USE, rows))
+        await self.connections.write(Statement(_RECORD_USE, rows))
 
-    async def _read(self, sql: str, parameters: Row) -> list[sqlite3.Row]:
-        if self._is_closed:
-            raise StorageError("index: it is closed")
-        with map_exceptions("reading"):
-            return list(await self._reader.execute_fetchall(sql, parameters))
+    def _put_blob(self, blob: BlobRecord) -> Statement:
+        return Statement(_PUT_BLOB, [{**blob_row(blob), "run": self.connections.run}])
 
     async def _write_for(self, location: Location, *statements: Statement) -> None:
-        await self._writer.write(Statement(_ADD_REPOSITORY, [location_row(location)]), *statements)
-
-
-def _put_blob(blob: BlobRecord) -> Statement:
-    return Statement(_PUT_BLOB, [blob_row(blob)])
+        await self.connections.write(
+            Statement(_ADD_REPOSITORY, [location_row(location)]), *statements
+        )
 
 
 def _put_links(location: Location, links: Iterable[LinkRecord]) -> Statement:

@@ -28,6 +28,7 @@ class BlobRecord:
     stored_at: float
     used_at: float
     use_count: int = 0
+    is_trusted: bool = True  # its bytes were verified in this run of the program
 
 
 @dataclass(frozen=True, slots=True)

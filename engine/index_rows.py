@@ -78,10 +78,20 @@ def blob_record(
     size_bytes: int | None,
     xxh3: bytes | None,
     is_public: int,
+    is_trusted: int,
     *times_and_count: float,
 ) -> BlobRecord | None:
     """Read a blob (`stored_at`, `used_at`, `use_count` last); None where all columns are NULL."""
     if size_bytes is None:
         return None
     stored_at, used_at, use_count = times_and_count
-    return BlobRecord(digest, size_bytes, xxh3, bool(is_public), stored_at, used_at, int(use_count))
+    return BlobRecord(
+        digest,
+        size_bytes,
+        xxh3,
+        bool(is_public),
+        stored_at,
+        used_at,
+        int(use_count),
+        is_trusted=bool(is_trusted),
+    )

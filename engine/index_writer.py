@@ -9,7 +9,7 @@ Must not know: the schema, or SQL. `isolation_level="IMMEDIATE"` makes sqlite3 b
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from engine.errors import StorageError
+from engine.errors import IndexDamaged, StorageError
 from engine.index_rows import Row
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,28 @@ _FAULTS_OF_ONE = (
     sqlite3.ProgrammingError,
 )
 
+# The primary result code is in the lowest byte (https://www.sqlite.org/rescode.html).
+_PRIMARY_CODE = 0xFF
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
 
 @contextmanager
 def map_exceptions(doing: str) -> Iterator[None]:
-    """Raise `StorageError` for whatever the index's file or its values make sqlite3 raise."""
+    """Raise `StorageError` for whatever the index's file or its values make sqlite3 raise.
+
+    `IndexDamaged` where the file itself is at fault.
+    """
     try:
         yield
     except (sqlite3.Error, OSError, *_FAULTS_OF_ONE) as exc:
-        raise StorageError(f"index: {doing} failed: {exc}") from exc
+        kind = IndexDamaged if _is_damage(exc) else StorageError
+        raise kind(f"index: {doing} failed: {exc}") from exc
+
+
+def _is_damage(error: Exception) -> bool:
+    # Not every sqlite3.Error bears a code: sqlite3 raises some by itself.
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & _PRIMARY_CODE in _DAMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,14 @@ class Statement:
     rows: Sequence[Row]
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A query of one number, run behind each group; `tell` is called with it on the event loop."""
+
+    sql: str
+    tell: Callable[[int], None]
+
+
 class WriterConnection(aiosqlite.Connection):
     """The connection that writes: a transaction is one visit to its thread.
 
@@ -61,14 +83,19 @@ class WriterConnection(aiosqlite.Connection):
     0.05 ms in a group. And what runs there in one piece, no cancellation can break off.
     """
 
-    async def apply(self, statements: Sequence[Statement]) -> None:
-        """Run `statements` in one transaction. Raises what sqlite3 does, and nothing is written."""
-        await self._execute(self._apply, statements)  # type: ignore[no-untyped-call] # it has none
+    async def apply(self, statements: Sequence[Statement], probes: Sequence[str]) -> list[int]:
+        """Run `statements` in one transaction, then each of `probes`, and return their numbers.
 
-    def _apply(self, statements: Sequence[Statement]) -> None:
+        Raises what sqlite3 does, and nothing is written.
+        """
+        numbers: list[int] = await self._execute(self._apply, statements, probes)  # type: ignore[no-untyped-call] # it has none
+        return numbers
+
+    def _apply(self, statements: Sequence[Statement], probes: Sequence[str]) -> list[int]:
         with self._conn as connection:
             for statement in statements:
                 connection.executemany(statement.sql, statement.rows)
+            return [connection.execute(probe).fetchone()[0] for probe in probes]
 
 
 def connect_writer(path: Path, busy_s: float) -> WriterConnection:
@@ -96,7 +123,7 @@ class _Write:
             log.warning("write_failed_unwatched error=%s", cause)
             return
         # An instance for each who waits: raising adds to an exception's traceback.
-        error = StorageError(str(cause))
+        error = type(cause)(str(cause))
         error.__cause__ = cause.__cause__
         self.done.set_exception(error)
 
@@ -104,8 +131,9 @@ class _Write:
 class Writer:
     """Owns a task; `aclose` it before the connection, which stays the caller's."""
 
-    def __init__(self, connection: WriterConnection) -> None:
+    def __init__(self, connection: WriterConnection, probes: Sequence[Probe] = ()) -> None:
         self._connection = connection
+        self._probes = probes  # whoever gave them may add to them
         self._queue: list[_Write] = []
         self._is_wanted = asyncio.Event()
         self._is_closing = False
@@ -149,10 +177,15 @@ class Writer:
     async def _commit(self, group: Sequence[_Write]) -> None:
         try:
             with map_exceptions("writing"):
-                await self._connection.apply([s for write in group for s in write.statements])
+                numbers = await self._connection.apply(
+                    [s for write in group for s in write.statements],
+                    [probe.sql for probe in self._probes],
+                )
         except StorageError as exc:
             await self._settle_failed(group, exc)
         else:
+            for probe, number in zip(self._probes, numbers, strict=False):
+                probe.tell(number)
             for write in group:
                 write.succeed()
 

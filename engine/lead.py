@@ -1,8 +1,9 @@
-"""The lead of a fill: fetches one blob from upstream into its partial and verifies it.
+"""The lead of a fill: fetches one blob from upstream, stores it if it can, and verifies it.
 
-Invariant: what is published by `advance` was written first; the fill ends in every case. A break
-is resumed from the first missing byte; a partial of an earlier run is re-hashed and resumed; bytes
-that do not match are never kept, and fetched anew once if no client was sent any of them.
+Invariant: what is published was written first, or is in the fill's window; the fill ends in every
+case. A break is resumed from the first missing byte; a partial of an earlier run is re-hashed and
+resumed; bytes that do not match are never kept, and fetched anew once if no client was sent any.
+Where there is no room, or the disk fails at any call, it goes on without storing.
 Must not know: HTTP, SQL, who reads.
 """
 
@@ -10,14 +11,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from engine import blobdir
-from engine.blobdir import BlobDirectory
 from engine.errors import (
     CacheError,
     ContentMismatch,
     DigestMismatch,
     NotFound,
     SizeMismatch,
+    StorageError,
     UpstreamError,
     UpstreamProtocolError,
     UpstreamUnavailable,
@@ -25,11 +25,11 @@ from engine.errors import (
 from engine.fill import Fill, Outcome
 from engine.hashing import Hasher
 from engine.names import Repository
+from engine.pace import Abandoned
+from engine.partial import Partial
 from engine.upstream.api import Upstream
 
 log = logging.getLogger(__name__)
-
-_REHASH_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,20 @@ class Lead:
         fill: Fill,
         upstream: Upstream,
         repository: Repository,
-        blob_directory: BlobDirectory,
+        partial: Partial,
         patience: Patience,
     ) -> None:
         self._fill = fill
         self._upstream = upstream
         self._repository = repository
-        self._blob_directory = blob_directory
+        self._partial = partial
         self._patience = patience
         self._expected_bytes = fill.size_bytes  # by a descriptor; upstream's word may be corrected
         self._hasher = Hasher(fill.digest.algorithm)
 
     @property
     def xxh3(self) -> bytes:
-        """The rot checksum of what was written."""
+        """The rot checksum of what was received."""
         return self._hasher.xxh3
 
     async def run(self) -> Outcome:
@@ -79,30 +79,40 @@ class Lead:
             outcome, error = Outcome.NOT_FOUND, exc
         except ContentMismatch as exc:
             outcome, error = Outcome.MISMATCH, exc
-            self._blob_directory.remove_partial(self._fill.digest)
         except CacheError as exc:
             outcome, error = Outcome.RETRYABLE, exc
+        except Abandoned:
+            log.info("fill stopped digest=%s cause=nobody reads it", self._fill.digest)
         finally:
             self._fill.end(outcome, error)
+            self._leave_partial(outcome)
         return outcome
 
+    def _leave_partial(self, outcome: Outcome) -> None:
+        if self._fill.window is not None or outcome is Outcome.DONE:
+            return
+        if outcome is Outcome.MISMATCH:
+            self._partial.discard()
+        else:
+            self._partial.keep()
+
     async def _run(self) -> None:
-        fill = self._fill
-        fill.attach(await asyncio.to_thread(self._blob_directory.open_partial, fill.digest))
-        await self._adopt_partial()
+        try:
+            await self._adopt_partial(await self._partial.open())
+        except StorageError as exc:
+            self._stop_storing(exc)
         try:
             await self._download()
         except ContentMismatch as exc:
-            if fill.is_exposed:
+            if self._fill.is_exposed:
                 raise
-            log.warning("fill retried digest=%s cause=%s", fill.digest, exc)
+            log.warning("fill retried digest=%s cause=%s", self._fill.digest, exc)
             self._restart()
             await self._download()
 
-    async def _adopt_partial(self) -> None:
+    async def _adopt_partial(self, left_bytes: int) -> None:
         """Hash what an earlier run left, so that only the rest has to be fetched."""
         fill = self._fill
-        left_bytes = blobdir.size_of(fill.fd)
         if left_bytes == 0:
             return
         if fill.size_bytes is None or left_bytes >= fill.size_bytes:
@@ -114,17 +124,20 @@ class Lead:
         if fill.size_bytes is None or left_bytes > fill.size_bytes:
             self._restart()
             return
-        while piece := await asyncio.to_thread(self._rehash_piece):
-            fill.advance(len(piece))
+        await self._partial.rehash(self._hasher)
         log.info("partial adopted digest=%s bytes=%d", fill.digest, fill.written_bytes)
 
-    def _rehash_piece(self) -> bytes:
-        piece = blobdir.read_at(self._fill.fd, _REHASH_BYTES, self._fill.written_bytes)
-        self._hasher.update(piece)
-        return piece
+    def _stop_storing(self, cause: StorageError) -> None:
+        # The file goes first: the next fill of this digest must not find it.
+        self._partial.give_up(cause)
+        self._fill.stop_storing()
 
     def _restart(self) -> None:
-        blobdir.truncate(self._fill.fd)
+        if self._fill.window is None:
+            try:
+                self._partial.empty()
+            except StorageError as exc:
+                self._stop_storing(exc)
         self._fill.restart(self._expected_bytes)
         self._hasher = Hasher(self._fill.digest.algorithm)
 
@@ -182,19 +195,44 @@ class Lead:
         )
         try:
             self._check_size(stream.size_bytes)
+            await self._reserve(stream.size_bytes)
             fill.open(stream.size_bytes)
             async for piece in stream:
-                self._store(piece)
+                await self._take(piece)
         finally:
             await stream.aclose()
 
-    def _store(self, piece: bytes) -> None:
+    async def _reserve(self, size_bytes: int | None) -> None:
+        """Have room for all of it, so that clients can be told whether it is stored."""
+        if self._fill.window is None and size_bytes is not None:
+            try:
+                await self._partial.reserve(size_bytes)
+            except StorageError as exc:
+                self._stop_storing(exc)
+
+    async def _take(self, piece: bytes) -> None:
+        """Store a piece and publish it, or publish it without storing."""
         fill = self._fill
         if fill.size_bytes is not None and fill.written_bytes + len(piece) > fill.size_bytes:
             raise SizeMismatch(fill.digest, fill.size_bytes, fill.written_bytes + len(piece))
-        blobdir.write_all(fill.fd, piece, fill.written_bytes)
-        self._hasher.update(piece)
-        fill.advance(len(piece))
+        if fill.window is None:
+            try:
+                await self._partial.write(piece)
+            except StorageError as exc:
+                self._stop_storing(exc)
+            else:
+                self._hasher.update(piece)
+                fill.advance(len(piece))
+                return
+        await self._pass_on(memoryview(piece))
+
+    async def _pass_on(self, rest: memoryview) -> None:
+        """Publish bytes as fast as they are read."""
+        while rest:
+            room_bytes = await self._fill.wait_room()
+            self._hasher.update(rest[:room_bytes])
+            self._fill.pass_on(rest[:room_bytes])
+            rest = rest[room_bytes:]
 
     def _check_size(self, claimed_bytes: int | None) -> None:
         expected = self._fill.size_bytes

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from engine.fill import Reader
 from engine.hot import Content
 from engine.names import Digest
+from engine.reader import Reader
 
 
 class CacheStatus(Enum):
@@ -34,11 +34,15 @@ class ManifestLookup:
 
 @dataclass(frozen=True, slots=True)
 class BlobLookup:
-    """A blob: stored (`content`) or being filled (`reader`, which the caller closes)."""
+    """A blob: stored (`content`) or to be read as it comes (`reader`, which the caller closes).
+
+    `stored_at` (unix seconds) with a reader: it is stored, and being verified.
+    """
 
     status: CacheStatus
     content: Content | None = None
     reader: Reader | None = None
+    stored_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

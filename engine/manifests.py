@@ -67,7 +67,7 @@ class Manifests:
         self, location: Location, digest: Digest, *, is_head: bool
     ) -> ManifestLookup:
         """Get a manifest by digest; a HEAD downloads nothing."""
-        known = await self._store.find(location, digest)
+        known = await self._store.find(Kind.MANIFEST, location, digest)
         content = self._store.find_permitted(Kind.MANIFEST, location, known)
         if content is not None:
             return _lookup(CacheStatus.HIT, content)
@@ -98,7 +98,7 @@ class Manifests:
             return _stale(stored, exc, now)
 
     async def _find_stored(self, location: Location, tag: Tag) -> _Stored | None:
-        record = await self._store.index.find_tag(location, tag)
+        record = await self._store.find_tag(location, tag)
         if record is None:
             return None
         content = await self._store.find_content(Kind.MANIFEST, location, record.digest)
@@ -147,6 +147,8 @@ class Manifests:
             raise
         await self._tags.settle(location, content.digest)
         status = CacheStatus.MISS if is_lead else CacheStatus.COLLAPSED
+        if self._store.find_hot(Kind.MANIFEST, location, content.digest) is None:
+            status = CacheStatus.BYPASS
         return _lookup(status, content, upstream_status=200)
 
     async def _permit(

@@ -61,6 +61,20 @@ def migrate(path: Path, now: float, migrations: Sequence[Migration] | None = Non
     return version
 
 
+def check_version(path: Path) -> int:
+    """Read the version of an index that nobody has open, changing nothing.
+
+    Raises `IndexTooNew`, or sqlite3.Error for what is not an index.
+    """
+    address = f"{path.absolute().as_uri()}?immutable=1"
+    with closing(sqlite3.connect(address, uri=True)) as connection:
+        version = read_version(connection)
+    known = len(load_migrations())
+    if version > known:
+        raise IndexTooNew(str(path), version, known)
+    return version
+
+
 def read_version(connection: sqlite3.Connection) -> int:
     """Read the schema version of an open index; 0 where it has no schema yet."""
     named = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'migration'"

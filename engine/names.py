@@ -71,6 +71,11 @@ class Digest(str):
         return self.partition(":")[2]
 
 
+def is_digest(text: str) -> bool:
+    """Whether `text` is a digest."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 Reference = Tag | Digest
 
 

@@ -58,7 +58,7 @@ class EvictionSettings:
     highwatermark_fraction: float = 0.95
     lowwatermark_fraction: float = 0.90
     interval_s: float = 30.0
-    policy: str = "lru"
+    policy: str = "s3-fifo"  # a key of engine.policies.POLICIES
     pins: tuple[str, ...] = ()
 
 

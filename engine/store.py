@@ -1,28 +1,35 @@
 """What is stored here, and which repository may be served it.
 
 Invariant: content is served to a repository only if upstream is known to serve it there: the link
-is held, or a manifest of the repository names content that was fetched without credentials. An
-index row whose file is gone is dropped and taken for a miss: the cache heals itself.
+is held, or a manifest of the repository names content that was fetched without credentials. Only
+what this run has verified is hot. Rows and files are held to each other (engine/custody.py).
 A failed index write never fails a request; it is logged, and asked of upstream again next time.
 Must not know: HTTP, upstream.
 """
 
 import asyncio
 import logging
-import os
+import math
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.blobdir import BlobDirectory
+from engine.claims import Claims
+from engine.custody import Custody, log_failed_write
 from engine.descriptor import find_named
 from engine.errors import StorageError
 from engine.hashing import Hasher
 from engine.hot import Content, Hot, Kind, OpenFile
 from engine.index import Index
 from engine.index_records import BlobRecord, LinkRecord, LinkState, TagRecord
-from engine.names import Digest, Location
+from engine.leftovers import Leftovers
+from engine.names import Digest, Location, Tag
+from engine.room import Room
+from engine.space import Space
 from engine.touch import Touch
 
 log = logging.getLogger(__name__)
@@ -49,11 +56,20 @@ def may_serve(kind: Kind, link: LinkRecord | None, *, is_public: bool) -> bool:
 class Store:
     """Stored content: the index, the blob files and the hot table as one."""
 
-    def __init__(self, index: Index, blob_directory: BlobDirectory) -> None:
+    def __init__(
+        self, index: Index, blob_directory: BlobDirectory, space: Space | None = None
+    ) -> None:
+        """Without a `space` there is no budget."""
         self.index = index
         self.blob_directory = blob_directory
+        self.space = space or Space(sys.maxsize)
+        self.room = Room(self.space)
+        self.leftovers = Leftovers(self.space)
         self.touch = Touch()
+        self.claims = Claims()
+        self._flushing = asyncio.Lock()
         self._hot = Hot(blob_directory.open_blob)
+        self.custody = Custody(index, blob_directory, self._hot, self.claims, self.space)
 
     def find_hot(self, kind: Kind, location: Location, digest: Digest) -> Content | None:
         """The hit path: find content without I/O, and note its use."""
@@ -75,21 +91,36 @@ class Store:
         with self._forget_vanished(content.digest):
             return self._hot.open_file(content.digest)
 
-    async def find(self, location: Location, digest: Digest) -> Known:
-        """Read the index. A blob whose file is missing or has another size is dropped."""
-        link, blob = await self.index.find(location, digest)
-        if blob is not None and not self._has_file(blob):
-            log.warning("blob lost digest=%s action=fetched anew when asked for", digest)
-            await self.forget(digest)
-            blob = None
+    async def find(self, kind: Kind, location: Location, digest: Digest) -> Known:
+        """Find what is known, healed and verified; see `Custody.find`.
+
+        Where the index cannot be read, nothing is known: upstream is asked.
+        """
+        try:
+            link, blob = await self.custody.find(kind, location, digest)
+        except StorageError as exc:
+            log.error("index not read digest=%s cause=%s", digest, exc)
+            return Known(None, None)
         return Known(link, blob)
 
+    async def find_tag(self, location: Location, tag: Tag) -> TagRecord | None:
+        """Find what upstream last said of a tag; None too where the index cannot be read."""
+        try:
+            return await self.index.find_tag(location, tag)
+        except StorageError as exc:
+            log.error("index not read location=%s tag=%s cause=%s", location, tag, exc)
+            return None
+
     def admit(self, kind: Kind, location: Location, blob: BlobRecord, media_type: str) -> Content:
-        """Make stored content hot for a repository that may be served it, and note its use."""
+        """Make stored content hot for a repository that may be served it, and note its use.
+
+        What is not trusted yet does not become hot: it is to be read by way of `trust`.
+        """
         content = self.find_hot(kind, location, blob.digest)
         if content is None:
             content = Content(blob.digest, blob.size_bytes, media_type, blob.stored_at)
-            self._hot.add(kind, location, content)
+            if blob.is_trusted:
+                self._hot.add(kind, location, content)
             self.touch.note(blob.digest, time.time())
         return content
 
@@ -97,7 +128,7 @@ class Store:
         """Find content that `location` may be served, in the hot table or the index."""
         content = self.find_hot(kind, location, digest)
         if content is None:
-            known = await self.find(location, digest)
+            known = await self.find(kind, location, digest)
             content = self.find_permitted(kind, location, known)
         return content
 
@@ -119,10 +150,11 @@ class Store:
 
     async def commit_blob(self, location: Location, blob: BlobRecord) -> None:
         """Commit a verified partial: the file first, then the rows. Raises `StorageError`."""
-        await asyncio.to_thread(self.blob_directory.commit, blob.digest)
         link = LinkRecord(blob.digest, Kind.BLOB, LinkState.HELD, "", blob.size_bytes)
-        with log_failed_write("blob", blob.digest):
-            await self.index.commit_blob(location, blob, link)
+        async with self.claims.hold(blob.digest):
+            await asyncio.to_thread(self.blob_directory.commit, blob.digest)
+            with log_failed_write("blob", blob.digest):
+                await self.index.commit_blob(location, blob, link)
 
     async def commit_manifest(
         self,
@@ -135,51 +167,65 @@ class Store:
     ) -> Content:
         """Store a verified manifest, what it names, and the tag that led to it.
 
-        Where the disk refuses, the content is returned all the same, and not stored.
+        Where there is no room or the disk refuses, the content is returned all the same, and not
+        stored.
         """
         hasher = Hasher(link.digest.algorithm)
         hasher.update(body)
         now = time.time()
         blob = BlobRecord(link.digest, len(body), hasher.xxh3, is_public, now, now, 1)
         try:
-            await asyncio.to_thread(self.blob_directory.write_blob, link.digest, body)
+            promise = await self.room.promise(len(body))
         except StorageError as exc:
-            log.error("manifest not stored digest=%s cause=%s", link.digest, exc)
-            content = Content(link.digest, len(body), link.media_type, now)
-            content.body = body
-            return content
-        with log_failed_write("manifest", link.digest):
-            await self.index.commit_manifest(location, blob, link, find_named(body), tag)
+            return _unstored(link, body, now, exc)
+        try:
+            async with self.claims.hold(link.digest):
+                await asyncio.to_thread(self.blob_directory.write_blob, link.digest, body)
+                with log_failed_write("manifest", link.digest):
+                    await self.index.commit_manifest(location, blob, link, find_named(body), tag)
+        except StorageError as exc:
+            self.room.failed(exc)
+            return _unstored(link, body, now, exc)
+        finally:
+            promise.release()
+        self.room.worked()
         return self.admit(Kind.MANIFEST, location, blob, link.media_type)
+
+    def find_used_at(self, digest: Digest) -> float | None:
+        """When it was last used, where the index may not know yet; for ever, while it is sent."""
+        return math.inf if self._hot.is_sent(digest) else self.touch.used_at(digest)
+
+    def hide(self, digest: Digest) -> None:
+        """Have nobody served it from the hot table any more. What is being sent goes on."""
+        self._hot.forget(digest)
+
+    def hide_repositories(self, is_hidden: Callable[[Location], bool]) -> None:
+        """Have the index asked what these repositories may be served."""
+        self._hot.forget_repositories(is_hidden)
 
     async def forget(self, digest: Digest) -> None:
         """Drop stored content: from the hot table at once, then from the index."""
-        self._hot.forget(digest)
-        with log_failed_write("loss", digest):
-            await self.index.forget_blob(digest)
+        await self.custody.forget(digest)
+
+    async def quarantine(self, digest: Digest, reason: str) -> Path | None:
+        """Take a blob out of service at once; see `Custody.quarantine`."""
+        return await self.custody.quarantine(digest, reason)
 
     async def aclose(self) -> None:
         """Write what is pending and close everything."""
+        await self.custody.aclose()
         self._hot.close()
         await self.flush_uses()
         await self.index.aclose()
 
     async def flush_uses(self) -> None:
         """Write the access times that were noted since the last call."""
-        with log_failed_write("access times", "-"):
-            uses = self.touch.take()
-            await self.index.record_uses(uses)
-            self.touch.settle(uses)
-
-    def _has_file(self, blob: BlobRecord) -> bool:
-        try:
-            file = self._hot.open_file(blob.digest)
-        except OSError:
-            return False
-        try:
-            return os.fstat(file.fd).st_size == blob.size_bytes
-        finally:
-            file.release()
+        # One at a time: a batch that two took would count twice.
+        async with self._flushing:
+            with log_failed_write("access times", "-"):
+                uses = self.touch.take()
+                await self.index.record_uses(uses)
+                self.touch.settle(uses)
 
     @contextmanager
     def _forget_vanished(self, digest: Digest) -> Iterator[None]:
@@ -190,10 +236,9 @@ class Store:
             raise StorageError(f"{digest} cannot be read: {exc}") from exc
 
 
-@contextmanager
-def log_failed_write(what: str, subject: str) -> Iterator[None]:
-    """Log a failed index write instead of failing the request that caused it."""
-    try:
-        yield
-    except StorageError as exc:
-        log.error("index write failed what=%s digest=%s cause=%s", what, subject, exc)
+def _unstored(link: LinkRecord, body: bytes, now: float, cause: StorageError) -> Content:
+    """Make content that is in memory only."""
+    log.warning("manifest not stored digest=%s cause=%s", link.digest, cause)
+    content = Content(link.digest, len(body), link.media_type, now)
+    content.body = body
+    return content

@@ -10,12 +10,13 @@ import time
 from dataclasses import dataclass
 
 from engine.announced import Announced
+from engine.custody import log_failed_write
 from engine.errors import NotFound, UpstreamDenied, UpstreamProtocolError
 from engine.hot import Content, Kind
 from engine.index_records import LinkRecord, LinkState, TagRecord
 from engine.names import Digest, Location, Tag
 from engine.single_flight import SingleFlight
-from engine.store import Store, log_failed_write
+from engine.store import Store
 from engine.upstream.api import ManifestHead, Upstream
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Tags:
     async def settle(self, location: Location, digest: Digest) -> None:
         """Record the tags that mean a manifest which has just been fetched, if it was stored."""
         records = self._announced.take(location, digest)
-        if records and (await self._store.find(location, digest)).blob is not None:
+        if records and (await self._store.find(Kind.MANIFEST, location, digest)).blob is not None:
             for record in records:
                 await self._write(location, record)
 
@@ -87,7 +88,7 @@ class Tags:
         """Note what the HEAD said, and find the manifest here."""
         if head.digest is None:
             return None
-        known = await self._store.find(location, head.digest)
+        known = await self._store.find(Kind.MANIFEST, location, head.digest)
         media_type = head.media_type or (known.link.media_type if known.link else "")
         if not media_type:
             return None

@@ -21,11 +21,13 @@ import uvloop
 
 from engine.cache import Cache
 from engine.errors import StorageError
+from engine.layout import Layout
 from server import logs
 from server.access import open_gate
 from server.access_log import AccessLog, Renderer
 from server.accounts_file import AccountsError
 from server.api import Api
+from server.control import open_control
 from server.endpoint import Endpoint, Observer
 from server.exchange import Handler
 from server.health import Health
@@ -33,6 +35,7 @@ from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
 from server.protocol import Connection
 from server.settings import Listener, ServerSettings
+from server.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +52,14 @@ async def open_api(settings: ServerSettings) -> AsyncIterator[Handler]:
     """Open the cache and the API over it. Raises what `Cache.open` and `open_gate` raise."""
     cache = await Cache.open(settings.engine)
     try:
-        api = Api(cache, settings)
-        if settings.auth is None:
-            yield api
-        else:
-            async with open_gate(api, settings.auth) as gate:
-                yield gate
+        api = Tally(Api(cache, settings))
+        path = Layout(settings.engine.data_directory).control_path
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(open_control(cache, api.answers, path))
+            if settings.auth is None:
+                yield api
+            else:
+                yield await stack.enter_async_context(open_gate(api, settings.auth))
     finally:
         await cache.aclose()
 

@@ -5,7 +5,7 @@ Source: OCI distribution-spec "Pulling blobs".
 
 from engine.cache import Cache
 from engine.hot import Kind
-from engine.lookup import BlobLookup
+from engine.lookup import BlobLookup, CacheStatus
 from server.conditional import is_not_modified
 from server.exchange import Exchange
 from server.provenance import HIT, trace
@@ -48,10 +48,13 @@ class Blobs:
     async def _follow(self, exchange: Exchange, route: BlobRoute, lookup: BlobLookup) -> None:
         reader = lookup.reader
         assert reader is not None, f"{route.digest}: neither stored nor being filled"
-        try:
-            provenance = trace(lookup.status)
+
+        def last_lines() -> bytes:
+            provenance = trace(lookup.status if reader.is_stored else CacheStatus.BYPASS)
             exchange.cache_status = provenance.word
-            last_lines = self._stored.last_lines(provenance, route.asked.namespace, None)
+            return self._stored.last_lines(provenance, route.asked.namespace, lookup.stored_at)
+
+        try:
             await self._fills.send(exchange, route, reader, last_lines)
         finally:
             reader.close()

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.policies import POLICIES
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings, VerifySettings
 from server.config_auth import build_auth
 from server.config_http import build_http, find_exposed
@@ -36,7 +37,7 @@ _CATALOG_MAX = 1000
 
 _parse_level = one_of("error", "warn", "info", "debug")
 _parse_format = one_of(*(format_.value for format_ in LogFormat))
-_parse_policy = one_of("lru")
+_parse_policy = one_of(*POLICIES)
 
 
 def build(

@@ -1,4 +1,5 @@
-"""A blob leaves while it is being filled: each client follows the partial at its own pace.
+"""A blob leaves while it is being filled: each client follows it at its own pace, from the partial
+or, where it is not stored, from what the engine keeps of it.
 
 Invariant: a head leaves only when upstream has said yes or the bytes are here, and a body is
 finished only when the fill has verified all that was promised; otherwise `BodyCut` is raised and
@@ -7,12 +8,13 @@ The reader is the caller's to close.
 """
 
 import asyncio
-import sys
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from engine.cache import Cache
-from engine.errors import CacheError, SizeMismatch
-from engine.fill import Reader
+from engine.errors import CacheError
+from engine.reader import FileSpan, Reader
 from server.conditional import Part
 from server.exchange import Exchange
 from server.response import blob_fields, build_head, content_range, quote_etag
@@ -52,10 +54,16 @@ class FillSender:
         self._cache = cache
 
     async def send(
-        self, exchange: Exchange, route: BlobRoute, reader: Reader, last_lines: bytes
+        self,
+        exchange: Exchange,
+        route: BlobRoute,
+        reader: Reader,
+        last_lines: Callable[[], bytes],
     ) -> None:
         """Answer with the blob, or the part of it that is asked for.
 
+        `last_lines` is called when the head is about to leave: by then it may be known that the
+        blob is not stored.
         Before the head left it raises the fill's error or `RangeUnsatisfiable`; after it `BodyCut`;
         any time `ClientGone`.
         """
@@ -63,9 +71,10 @@ class FillSender:
         side = self._find_side(route, reader, extent)
         try:
             if side is not None:
+                reader.step_aside()
                 await side.open()
             reader.expose()
-            await _start(exchange, reader, extent, last_lines)
+            await _start(exchange, reader, extent, last_lines())
             offset = extent.start if side is None else await side.send(exchange)
             await _follow(exchange, reader, offset, extent.end)
         finally:
@@ -98,7 +107,7 @@ async def _wait_size(reader: Reader) -> int | None:
     """Wait for the verified end, which tells the size; None where that takes too long."""
     try:
         async with asyncio.timeout(SIZE_WAIT_S):
-            return await reader.wait_past(sys.maxsize)
+            return await reader.wait_end()
     except TimeoutError:
         return None
 
@@ -114,16 +123,13 @@ async def _start(exchange: Exchange, reader: Reader, extent: _Extent, last_lines
 
 
 async def _follow(exchange: Exchange, reader: Reader, offset: int, end: int | None) -> None:
-    """Send the partial from `offset` to `end` as it is released; raises `BodyCut`."""
+    """Send from `offset` to `end` as it is released; raises `BodyCut`."""
     try:
-        while end is None or offset < end:
-            released = await reader.wait_past(offset)
-            if released <= offset:
-                break  # the verified end
-            stop = released if end is None else min(released, end)
-            await exchange.write_file(reader.fd, offset, stop)
-            offset = stop
-        if end is not None and offset < end:
-            raise SizeMismatch(reader.digest, end, offset)
+        async with aclosing(reader.pieces(offset, end)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, FileSpan):
+                    await exchange.write_file(piece.fd, piece.start, piece.end)
+                else:
+                    await exchange.write(piece)
     except CacheError as error:
         raise BodyCut(str(error)) from error

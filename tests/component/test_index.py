@@ -88,7 +88,8 @@ async def test_keeps_everything_when_closed_and_opened(path: Path) -> None:
     await index.aclose()
     index = await Index.open(path)
     try:
-        assert await index.find(HERE, digest_of(1)) == (manifest_link_of(1), blob_of(1))
+        stored = replace(blob_of(1), is_trusted=False)
+        assert await index.find(HERE, digest_of(1)) == (manifest_link_of(1), stored)
         assert await index.find_tag(HERE, Tag("1.35")) == tag_of(1)
     finally:
         await index.aclose()
@@ -270,7 +271,7 @@ async def test_a_closed_index_says_so(path: Path) -> None:
     "sql", ["_FIND", "_FIND_TAG", "_LIST_TAGS", "_USAGE", "_DROP_TAG", "_RECORD_USE"]
 )
 async def test_no_lookup_walks_a_whole_table(index: Index, path: Path, sql: str) -> None:
-    parameters = dict.fromkeys(("upstream", "repository", "digest", "tag", "used_at"), "x")
+    parameters = dict.fromkeys(("upstream", "repository", "digest", "tag", "used_at", "run"), "x")
     with closing(sqlite3.connect(path)) as connection:
         plan = connection.execute(
             f"EXPLAIN QUERY PLAN {getattr(engine.index, sql)}", parameters

@@ -147,7 +147,8 @@ async def test_a_disk_that_refuses_fails_all_who_wait_and_later_writes_work(
     index: Index, write_lock: sqlite3.Connection
 ) -> None:
     # A page limit makes SQLite report a full disk, as SQLITE_FULL.
-    connection = index._writer._connection
+    assert index.connections._pair is not None
+    connection = index.connections._pair.writer._connection
     ((pages,),) = await connection.execute_fetchall("PRAGMA page_count")
     await connection.execute_fetchall(f"PRAGMA max_page_count = {pages}")
     writes = [commit(index, number) for number in range(1_000)]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from engine.cache import Cache
 from engine.errors import BlobUnknown, CacheError, ManifestUnknown, StorageError
-from engine.fill import Fill, Outcome, Reader
+from engine.fill import Fill, Outcome
 from engine.hot import SMALL_BODY_BYTES, Content, Kind, OpenFile
 from engine.lookup import (
     BlobHead,
@@ -23,6 +23,7 @@ from engine.lookup import (
     TagPage,
 )
 from engine.names import Digest, Location, Reference
+from engine.reader import Reader
 
 T = TypeVar("T")
 
@@ -45,9 +46,12 @@ class FilledBlob:
     def write_to(self, offset: int) -> None:
         """Let upstream's bytes arrive up to `offset`."""
         start = self.fill.written_bytes
-        os.pwrite(self.file.fileno(), self.data[start:offset], start)
         if not self.fill.is_open:
             self.fill.open(self.size_bytes)
+        if self.fill.window is not None:
+            self.fill.pass_on(memoryview(self.data)[start:offset])
+            return
+        os.pwrite(self.file.fileno(), self.data[start:offset], start)
         self.fill.advance(offset - start)
 
     def finish(self) -> None:
@@ -61,8 +65,8 @@ class FilledBlob:
 
     @property
     def reader_count(self) -> int:
-        """How many hold the partial, besides the lead."""
-        return self.fill._holders - 1
+        """How many read it."""
+        return self.fill.reader_count
 
     def close(self) -> None:
         """Be done; fails where a reader was left open."""

@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from engine.cache import Cache
-from engine.fill import Reader
 from engine.hot import Content, OpenFile
 from engine.lead import Patience
 from engine.lookup import BlobLookup
 from engine.names import Digest, Location, Repository
+from engine.reader import FileSpan, Reader
 from engine.settings import EngineSettings, UpstreamSettings
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -58,12 +58,15 @@ async def read_fill(reader: Reader) -> bytes:
     try:
         await reader.wait_open()
         reader.expose()
-        body = b""
-        while (released := await reader.wait_past(len(body))) > len(body):
-            body += os.pread(reader.fd, released - len(body), len(body))
-        return body
+        async with aclosing(reader.pieces(0, None)) as pieces:
+            return b"".join([load_piece(piece) async for piece in pieces])
     finally:
         reader.close()
+
+
+def load_piece(piece: FileSpan | bytes) -> bytes:
+    """Give a piece's bytes, wherever they are."""
+    return piece if isinstance(piece, bytes) else os.pread(piece.fd, len(piece), piece.start)
 
 
 async def read_blob(cache: Cache, location: Location, digest: Digest) -> bytes:

@@ -26,6 +26,7 @@ class SpaceMachine(RuleBasedStateMachine):
         self.space = Space(0)
         self.capacity = 0
         self.stored: list[int] = []
+        self.blobs = 0
         self.open: dict[Reservation, int] = {}
         self.over_by_facts = 0  # how far facts alone have taken it above the capacity
 
@@ -34,7 +35,7 @@ class SpaceMachine(RuleBasedStateMachine):
         self.resize(capacity)
 
     def used(self) -> int:
-        return sum(self.stored) + sum(self.open.values())
+        return self.blobs + sum(self.stored) + sum(self.open.values())
 
     def fits(self, size: int) -> bool:
         return size == 0 or self.used() + size <= self.capacity
@@ -84,12 +85,18 @@ class SpaceMachine(RuleBasedStateMachine):
                 self.space.grow(reservation, size)
 
     @rule(reservation=reservations, data=st.data())
-    def commit(self, reservation: Reservation | None, data: st.DataObject) -> None:
+    def store(self, reservation: Reservation | None, data: st.DataObject) -> None:
         if reservation in self.open:
-            actual = data.draw(st.integers(0, self.open.pop(reservation)))
-            self.space.commit(reservation, actual)
-            self.stored.append(actual)
+            self.blobs += data.draw(st.integers(0, self.open.pop(reservation)))
+            self.space.count_blobs(self.blobs)
+            self.space.release(reservation)
             self.note_facts()
+
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        self.blobs -= data.draw(st.integers(0, self.blobs))
+        self.space.count_blobs(self.blobs)
+        self.note_facts()
 
     @rule(reservation=reservations)
     def release_even_if_it_has_ended(self, reservation: Reservation | None) -> None:
@@ -100,7 +107,7 @@ class SpaceMachine(RuleBasedStateMachine):
 
     @invariant()
     def books_agree(self) -> None:
-        assert self.space.stored_bytes == sum(self.stored) >= 0
+        assert self.space.stored_bytes == self.blobs + sum(self.stored) >= 0
         assert self.space.reserved_bytes == sum(self.open.values()) >= 0
         assert self.space.used_bytes == self.used()
         assert self.space.capacity_bytes == self.capacity

@@ -1,0 +1,83 @@
+"""What goes on in the background of a running mirror: inspecting, reconciling, copying, scrubbing.
+
+Invariant: nothing waits for any of it, the start least of all; none of it ends before `aclose`,
+whatever fails. When the index is replaced, at the start or later, all of it is reconciled.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from engine.errors import StorageError
+from engine.layout import Layout
+from engine.reconcile import Reconciler
+from engine.scrub import Scrub
+from engine.settings import VerifySettings
+from engine.snapshot import Snapshots
+from engine.store import Store
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_INTERVAL_S = 600.0
+RETRY_S = 60.0
+
+
+class Upkeep:
+    """Owns the tasks. Made in a running loop; `aclose` before the store's."""
+
+    def __init__(self, store: Store, layout: Layout, verify: VerifySettings) -> None:
+        custody, blob_directory = store.custody, store.blob_directory
+        self._store = store
+        self._was_replaced = store.index.connections.was_replaced
+        self._snapshots = Snapshots(store.index.connections, layout)
+        self._reconciler = Reconciler(custody.upkeep, blob_directory)
+        self._scrub = Scrub(custody.upkeep, blob_directory.open_blob, custody, verify)
+        self._tasks = [
+            asyncio.create_task(self._keep_agreeing(), name="reconcile"),
+            asyncio.create_task(self._keep_copies(), name="snapshots"),
+            asyncio.create_task(self._scrub.run(), name="scrub"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_note_end)
+
+    async def aclose(self) -> None:
+        """Stop, and leave a snapshot of everything. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._store.flush_uses()
+        try:
+            await self._snapshots.take_once()
+        except StorageError as exc:
+            log.error("damaged index not replaced cause=%s action=done at the next start", exc)
+
+    async def _keep_agreeing(self) -> None:
+        await _insist(self._snapshots.inspect_once)
+        while True:
+            self._was_replaced.clear()
+            await _insist(self._reconciler.run_once)
+            await self._was_replaced.wait()
+
+    async def _keep_copies(self) -> None:
+        while True:
+            await self._store.custody.prune_quarantine(time.time())
+            await asyncio.sleep(SNAPSHOT_INTERVAL_S)
+            await _insist(self._snapshots.take_once)
+
+
+def _note_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("upkeep died task=%s", task.get_name(), exc_info=error)
+
+
+async def _insist(act: Callable[[], Awaitable[object]]) -> None:
+    """Do it, again and again until the disk lets it be done."""
+    while True:
+        try:
+            await act()
+        except StorageError as exc:
+            log.error("upkeep failed cause=%s action=tried again in %d s", exc, RETRY_S)
+        else:
+            return
+        await asyncio.sleep(RETRY_S)

@@ -1,0 +1,158 @@
+"""The server's end of `control.sock`: operators' acts on a cache that is being served from.
+
+Invariant: one command a connection, and one reply, whatever comes. Commands are carried out while
+clients are served; those under way when the server stops are broken off, as a crash would, and
+what they had begun is finished at the next start.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from engine.acts import Acts
+from engine.cache import Cache
+from engine.errors import CacheError
+from engine.names import Digest
+from engine.purge import PurgePlan
+from server.control_messages import (
+    MAX_LINE_BYTES,
+    Changed,
+    Command,
+    Failed,
+    Pin,
+    Purge,
+    Purged,
+    PurgedBlob,
+    Quarantine,
+    Quarantined,
+    Reply,
+    Running,
+    Status,
+    Unpin,
+    decode_command,
+    encode,
+    subject_of,
+)
+from server.control_socket import listen
+
+logger = logging.getLogger(__name__)
+
+# To say a command once connected; tools do so at once.
+_PATIENCE_S = 10.0
+
+
+class Control:
+    """Carries out commands. `answers` counts responses by what the cache did."""
+
+    def __init__(self, cache: Cache, answers: Mapping[str, int]) -> None:
+        self._cache = cache
+        self._answers = answers
+        self._started_at = time.time()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a new connection, in a task that `aclose` ends."""
+        task = asyncio.create_task(self._serve(reader, writer), name="control")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Break off what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                line = await reader.readline()
+            reply = await self.answer(line)
+            writer.write(encode(reply))
+            await writer.drain()
+        except (TimeoutError, ValueError, OSError) as exc:
+            logger.info("control connection dropped cause=%r", exc)
+        finally:
+            writer.close()
+
+    async def answer(self, line: bytes) -> Reply:
+        """Carry out the command in `line`, or say why not."""
+        try:
+            return await self._act(decode_command(line))
+        except (msgspec.DecodeError, CacheError) as exc:
+            logger.warning("control command failed cause=%s", exc)
+            return Failed(str(exc))
+
+    async def _act(self, command: Command) -> Reply:
+        acts = self._cache.acts
+        match command:
+            case Status():
+                return self._describe()
+            case _:
+                logger.info("control command=%r", command)
+                return await carry_out(acts, command)
+
+    def _describe(self) -> Running:
+        space = self._cache.space
+        return Running(
+            os.getpid(),
+            self._started_at,
+            dict(self._answers),
+            space.stored_bytes,
+            space.reserved_bytes,
+            space.capacity_bytes,
+        )
+
+
+async def carry_out(acts: Acts, command: Quarantine | Purge | Pin | Unpin) -> Reply:
+    """Carry out a command by `acts`, in a server or without one. Raises `CacheError`."""
+    match command:
+        case Quarantine(digest, reason):
+            path = await acts.quarantine(Digest.parse(digest), reason)
+            return Quarantined(str(path) if path else None)
+        case Purge(is_dry_run=is_dry_run):
+            plan = await acts.purge(subject_of(command), is_dry_run=is_dry_run)
+            return _describe_purge(plan, is_dry_run=is_dry_run)
+        case Pin(glob):
+            return Changed(await acts.pin(glob))
+        case Unpin(glob):
+            return Changed(await acts.unpin(glob))
+
+
+def _describe_purge(plan: PurgePlan, *, is_dry_run: bool) -> Purged:
+    blobs = [PurgedBlob(blob.digest, blob.size_bytes) for blob in plan.blobs]
+    return Purged(is_dry_run, list(plan.tags), blobs, plan.kept_count)
+
+
+@asynccontextmanager
+async def open_control(
+    cache: Cache, answers: Mapping[str, int], path: Path
+) -> AsyncIterator[Control]:
+    """Take commands at `path` while the block lasts.
+
+    Where no socket can be made, clients are served all the same; that is logged.
+    """
+    control = Control(cache, answers)
+    try:
+        sock = listen(path)
+    except OSError as exc:
+        logger.warning(
+            "no control socket path=%s cause=%s action=stop the server to purge, pin or quarantine",
+            path,
+            exc,
+        )
+        yield control
+        return
+    server = await asyncio.start_unix_server(control.accept, sock=sock, limit=MAX_LINE_BYTES)
+    try:
+        yield control
+    finally:
+        server.close()
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        await control.aclose()

@@ -1,0 +1,67 @@
+"""A child process that evicts and kills itself at the n-th disk call.
+
+It is forked, since starting Python anew for each call would take minutes.
+"""
+
+import asyncio
+import os
+import traceback
+from pathlib import Path
+
+from engine.cache import Cache
+from engine.eviction import IN_USE_S
+from engine.names import Digest
+from tests.fakes.caches import BUSYBOX, read_blob
+from tests.fakes.crashing_pull import Fuse, arm
+from tests.fakes.memory_upstream import MemoryUpstream, settle_fills
+from tests.fakes.small_caches import KIB, small_cache
+from tests.fakes.upstream_content import make_bytes
+
+BLOB_COUNT = 5
+BUDGET_BYTES = 300 * KIB  # of 500 KiB that are stored; the low watermark leaves two
+_BLOBS = [make_bytes(100 * KIB, seed) for seed in range(BLOB_COUNT)]
+
+
+def make_upstream() -> tuple[MemoryUpstream, list[Digest]]:
+    """Make the same upstream in every process."""
+    upstream = MemoryUpstream()
+    return upstream, [upstream.content.add_blob(BUSYBOX.repository, data) for data in _BLOBS]
+
+
+async def pull(cache: Cache) -> None:
+    """Read everything; every byte must be right."""
+    _, digests = make_upstream()
+    for digest, data in zip(digests, _BLOBS, strict=True):
+        assert await read_blob(cache, BUSYBOX, digest) == data
+    await settle_fills(cache)
+
+
+async def evict(data: Path) -> None:
+    """One run of a mirror whose budget has shrunk."""
+    upstream, _ = make_upstream()
+    async with small_cache(data, upstream, BUDGET_BYTES) as cache:
+        await cache.evictor.evict_once(_when_nothing_is_in_use(cache))
+
+
+def _when_nothing_is_in_use(cache: Cache) -> float:
+    newest = max(path.stat().st_mtime for path in cache._store.blob_directory.layout.root.iterdir())
+    return newest + IN_USE_S + 3600
+
+
+def evict_until(data: Path, number: int) -> int:
+    """Evict in a child that is killed at disk call `number`; return its wait status.
+
+    0 where all was over before that call.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            arm(Fuse(number))
+            asyncio.run(evict(data))
+            status = 0
+        except BaseException:  # noqa: BLE001  # whatever it is, the child must not return
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitpid(pid, 0)[1]

@@ -1,0 +1,83 @@
+"""Operators' acts, carried out by whoever may: the running server, else this process.
+
+Invariant: the server is asked first. Only where nobody listens is the lock taken, and where it is
+held by a server that does not listen, its pid is in the error.
+"""
+
+import asyncio
+import socket
+
+import msgspec
+
+from engine.acts import open_acts
+from engine.errors import CacheError, StorageError
+from engine.layout import Layout
+from server.control import carry_out
+from server.control_messages import (
+    Command,
+    Failed,
+    Pin,
+    Purge,
+    Quarantine,
+    Reply,
+    Running,
+    Status,
+    Unpin,
+    decode_reply,
+    encode,
+)
+from server.control_socket import connect
+
+# A purge of a million blobs takes minutes.
+_PATIENCE_S = 1800.0
+
+
+class ActFailed(CacheError):
+    """The server refused a command, or could not carry it out."""
+
+
+def act(layout: Layout, command: Quarantine | Purge | Pin | Unpin) -> Reply:
+    """Carry out a command. Raises `CacheError`."""
+    reply = ask_server(layout, command)
+    if reply is None:
+        reply = asyncio.run(_act_apart(layout, command))
+    if isinstance(reply, Failed):
+        raise ActFailed(reply.error)
+    return reply
+
+
+def find_server(layout: Layout) -> Running | None:
+    """Ask the running server how it fares; None where there is none."""
+    reply = ask_server(layout, Status())
+    return reply if isinstance(reply, Running) else None
+
+
+def ask_server(layout: Layout, command: Command) -> Reply | None:
+    """Have the running server carry out a command; None where nobody listens."""
+    try:
+        sock = connect(layout.control_path, _PATIENCE_S)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except OSError as exc:
+        raise StorageError(f"cannot reach the server at {layout.control_path}: {exc}") from exc
+    with sock:
+        try:
+            return decode_reply(_converse(sock, encode(command)))
+        except (OSError, msgspec.DecodeError) as exc:
+            raise ActFailed(
+                f"the server at {layout.control_path} ended before it answered: {exc}; "
+                "what it had begun is finished when it starts again"
+            ) from exc
+
+
+def _converse(sock: socket.socket, line: bytes) -> bytes:
+    sock.sendall(line)
+    pieces = []
+    while piece := sock.recv(64 * 1024):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _act_apart(layout: Layout, command: Quarantine | Purge | Pin | Unpin) -> Reply:
+    async with open_acts(layout.root) as acts:
+        return await carry_out(acts, command)
