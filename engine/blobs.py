@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from engine.errors import BlobUnknown, NotFound, StorageError
 from engine.fill import Fill, Outcome, Reader
@@ -60,30 +60,35 @@ class Blobs:
 
     async def get(self, location: Location, digest: Digest) -> BlobLookup:
         """Find a blob, or read its fill, or start one."""
+        return await self._get(location, digest, is_confirmed=False)
+
+    async def _get(self, location: Location, digest: Digest, *, is_confirmed: bool) -> BlobLookup:
+        """Do what `get` says. `is_confirmed`: upstream has just said that `location` has it."""
         running = self._running.get(digest)
-        if running is not None and running.location == location:
+        if running is not None and (is_confirmed or running.location == location):
             return _joined(running)
         ended_count = self._ended_count
         known = await self._store.find(location, digest)
-        content = self._store.find_permitted(Kind.BLOB, location, known)
-        if content is not None:
-            return BlobLookup(CacheStatus.HIT, content=content)
+        if is_confirmed and known.blob is not None:
+            content = self._store.admit(Kind.BLOB, location, known.blob, "")
+            return BlobLookup(CacheStatus.REVALIDATED, content=content)
+        permitted = self._store.find_permitted(Kind.BLOB, location, known)
+        if permitted is not None:
+            return BlobLookup(CacheStatus.HIT, content=permitted)
         self._raise_if_absent(location, digest)
         running = self._running.get(digest)
-        if known.blob is not None or (running and not _may_join(running, location, known.link)):
-            return await self._get_confirmed(location, digest)
+        must_ask = known.blob is not None or (
+            running is not None and not _may_join(running, location, known.link)
+        )
+        if must_ask and not is_confirmed:
+            await self._ask_head(location, digest)
+            return await self._get(location, digest, is_confirmed=True)
         if running is not None:
             return _joined(running)
         if ended_count != self._ended_count:
             # A fill ended while the index was read: it may have been this blob's.
-            return await self.get(location, digest)
+            return await self._get(location, digest, is_confirmed=is_confirmed)
         return self._start(location, digest, known.link)
-
-    async def _get_confirmed(self, location: Location, digest: Digest) -> BlobLookup:
-        """Get what is here for another repository, once upstream says that `location` has it."""
-        await self._ask_head(location, digest)
-        lookup = await self.get(location, digest)
-        return lookup if lookup.content is None else replace(lookup, status=CacheStatus.REVALIDATED)
 
     async def head(self, location: Location, digest: Digest) -> BlobHead:
         """Tell a blob's size: it is stored, a manifest names it, or upstream says it."""

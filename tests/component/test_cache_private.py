@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BlobUnknown, ManifestUnknown, UpstreamDenied, UpstreamUnavailable
+from engine.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    StorageError,
+    UpstreamDenied,
+    UpstreamUnavailable,
+)
+from engine.index import Index
 from engine.lookup import CacheStatus
 from engine.names import Location, Repository
 from tests.fakes.caches import BUSYBOX, mirror_of, read_blob
@@ -142,3 +149,18 @@ async def test_a_manifest_may_be_read_as_a_blob(tmp_path: Path) -> None:
         await cache.get_manifest(BUSYBOX, image.manifest)
         lookup = await cache.get_blob(BUSYBOX, image.manifest)
         assert lookup.status is CacheStatus.HIT
+
+
+async def test_a_link_that_cannot_be_written_costs_a_head_and_not_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise StorageError("index: the disk is full")
+
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        digest = upstream.content.add_blob(BUSYBOX.repository, SECRET)
+        upstream.content.add_blob(OTHER.repository, SECRET)
+        await read_blob(cache, BUSYBOX, digest)
+        monkeypatch.setattr(Index, "hold", fail)
+        assert await read_blob(cache, OTHER, digest) == SECRET
+        assert upstream.count(method="HEAD", kind="blob") == 1
