@@ -54,7 +54,7 @@ def arm(fuse: Fuse) -> None:
         setattr(Path, name, fuse.wrap(getattr(Path, name)))
     tempfile.mkstemp = fuse.wrap(tempfile.mkstemp)
     # A group of index writes, in the writer's thread.
-    WriterConnection._apply = fuse.wrap(WriterConnection._apply)
+    WriterConnection._apply = fuse.wrap(WriterConnection._apply)  # type: ignore[method-assign]  # wrapped
 
 
 async def pull(data: Path, url: str, manifest: Digest) -> None:
