@@ -88,7 +88,7 @@ class Custody:
         `fd` nothing happens unless the file is still the one that is open.
         """
         now = time.time()
-        self._hot.forget(digest)
+        self._hot.revoke(digest, fd)
         async with self._claims.hold(digest):
             kept = self._take(digest, now, fd)
             is_replaced = kept is None and self._blob_directory.find_file(digest) is not None

@@ -29,12 +29,16 @@ class Kind(Enum):
 
 
 class OpenFile:
-    """A blob's file descriptor, shared by all who send it; closed when the last lets go."""
+    """A blob's file descriptor, shared by all who send it; closed when the last lets go.
 
-    __slots__ = ("_holders", "fd")
+    `is_revoked`: its bytes proved wrong, so whoever is sending it must stop.
+    """
+
+    __slots__ = ("_holders", "fd", "is_revoked")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.is_revoked = False
         self._holders = 1
 
     @property
@@ -125,7 +129,7 @@ class Hot:
         return file.acquire()
 
     def is_sent(self, digest: Digest) -> bool:
-        """Whether somebody holds the blob's file now, as far as it is one of the files kept open."""
+        """Whether somebody holds the blob's file now, if it is one of those kept open here."""
         file = self._files.get(digest)
         return file is not None and file.is_shared
 
@@ -137,6 +141,16 @@ class Hot:
         file = self._files.pop(digest, None)
         if file is not None:
             file.release()
+
+    def revoke(self, digest: Digest, fd: int | None = None) -> None:
+        """Forget a blob whose bytes proved wrong, and stop those who are sending them.
+
+        With `fd` they are stopped only where that is the file they send.
+        """
+        file = self._files.get(digest)
+        if file is not None and (fd is None or os.path.sameopenfile(fd, file.fd)):
+            file.is_revoked = True
+        self.forget(digest)
 
     def forget_repositories(self, is_forgotten: Callable[[Location], bool]) -> None:
         """Drop what repositories may be served; a few milliseconds for a full table."""

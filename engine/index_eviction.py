@@ -15,16 +15,17 @@ from engine.index_writer import Probe, Statement
 from engine.names import Digest
 from engine.policies import Candidate, Move, Order, Place, Queue
 
-_CANDIDATE = """
+_PAGE_BY_USE = """
     SELECT digest, (size_bytes + block_bytes - 1) / block_bytes * block_bytes,
         used_at, queue, queued_at, reuse_count
     FROM blob, usage
-"""
-_PAGE_BY_USE = f"""{_CANDIDATE}
     WHERE state = 'valid' AND (used_at, digest) > (:at, :digest)
     ORDER BY used_at, digest LIMIT :limit
 """
-_PAGE_BY_QUEUE = f"""{_CANDIDATE}
+_PAGE_BY_QUEUE = """
+    SELECT digest, (size_bytes + block_bytes - 1) / block_bytes * block_bytes,
+        used_at, queue, queued_at, reuse_count
+    FROM blob, usage
     WHERE queue = :queue AND state = 'valid' AND (queued_at, digest) > (:at, :digest)
     ORDER BY queued_at, digest LIMIT :limit
 """
@@ -52,7 +53,10 @@ _NEW_BYTES = """
     FROM blob, usage WHERE queue = 'new'
 """
 _LIST_LEAVING = "SELECT digest FROM blob WHERE state = 'evicting'"
-_LIST_MARKED = f"{_LIST_LEAVING} AND digest IN (SELECT value FROM json_each(:digests))"
+_LIST_MARKED = """
+    SELECT digest FROM blob
+    WHERE state = 'evicting' AND digest IN (SELECT value FROM json_each(:digests))
+"""
 
 _MARK = """
     UPDATE blob SET state = 'evicting'

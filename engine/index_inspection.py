@@ -13,6 +13,7 @@ from engine.index_views import (
     BlobFilter,
     BlobView,
     Books,
+    Checksum,
     LinkView,
     RepositoryView,
     Share,
@@ -68,6 +69,14 @@ _TAGS = """
     LEFT JOIN blob ON blob.digest = tag.digest AND blob.state = 'valid'
     WHERE upstream = :upstream AND name = :repository ORDER BY tag
 """
+_CHECKSUMS = """
+    SELECT digest, size_bytes, xxh3, stored_at FROM blob
+    WHERE digest >= :first AND digest < :beyond AND state = 'valid'
+"""
+_LINKED = """
+    SELECT digest FROM link JOIN repository ON repository.id = link.repository_id
+    WHERE upstream = :upstream AND name = :repository
+"""
 _LINKS = """
     SELECT upstream, name, kind, state, media_type, size_bytes, linked_at
     FROM link JOIN repository ON repository.id = link.repository_id
@@ -92,9 +101,10 @@ _BOOKS = """
     FROM usage
 """
 _DISK_BYTES = "SELECT disk_bytes FROM usage"
+# Uses within seconds of its storing are the pull that stored it.
 _SUMS = """
     SELECT count(*), coalesce(sum(size_bytes), 0), coalesce(sum(state = 'evicting'), 0),
-        coalesce(sum(use_count > 1), 0)
+        coalesce(sum(used_at > stored_at + 10), 0)
     FROM blob WHERE digest >= :first AND digest < :beyond
 """
 
@@ -125,6 +135,16 @@ class IndexInspection:
         )
         asked = {**everything, **_bounds(algorithm, shard)}
         return [_blob_view(row) for row in await self._connections.read(_SHARD, asked)]
+
+    async def list_checksums(self, algorithm: str, shard: str) -> list[Checksum]:
+        """What the bytes of a shard's blobs should be."""
+        rows = await self._connections.read(_CHECKSUMS, _bounds(algorithm, shard))
+        return [Checksum(Digest(digest), *rest) for digest, *rest in rows]
+
+    async def list_linked(self, location: Location) -> list[Digest]:
+        """All digests that a repository links, stored or not."""
+        rows = await self._connections.read(_LINKED, location_row(location))
+        return [Digest(digest) for (digest,) in rows]
 
     async def find_blob(self, digest: Digest) -> BlobView | None:
         """Find a blob, being evicted or not."""

@@ -79,6 +79,16 @@ class LinkView:
 
 
 @dataclass(frozen=True, slots=True)
+class Checksum:
+    """What a blob's bytes should be. `xxh3`: None where only the digest tells."""
+
+    digest: Digest
+    size_bytes: int
+    xxh3: bytes | None
+    stored_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """How many blobs, and their sizes."""
 

@@ -203,7 +203,6 @@ class Space:
             raise ValueError("the reservation has ended, or is of another Space")
         return self._reserved[reservation]
 
-
     def _rounded(self, size_bytes: int) -> int:
         return -(-_checked(size_bytes) // self._block_bytes) * self._block_bytes
 

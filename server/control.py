@@ -15,29 +15,18 @@ from pathlib import Path
 
 import msgspec
 
-from engine.acts import Acts
 from engine.cache import Cache
 from engine.errors import CacheError
-from engine.names import Digest
-from engine.purge import PurgePlan
+from server.control_acts import carry_out
 from server.control_messages import (
     MAX_LINE_BYTES,
-    Changed,
     Command,
     Failed,
-    Pin,
-    Purge,
-    Purged,
-    PurgedBlob,
-    Quarantine,
-    Quarantined,
     Reply,
     Running,
     Status,
-    Unpin,
     decode_command,
     encode,
-    subject_of,
 )
 from server.control_socket import listen
 
@@ -89,13 +78,12 @@ class Control:
             return Failed(str(exc))
 
     async def _act(self, command: Command) -> Reply:
-        acts = self._cache.acts
         match command:
             case Status():
                 return self._describe()
             case _:
                 logger.info("control command=%r", command)
-                return await carry_out(acts, command)
+                return await carry_out(self._cache.acts, command)
 
     def _describe(self) -> Running:
         space = self._cache.space
@@ -107,26 +95,6 @@ class Control:
             space.reserved_bytes,
             space.capacity_bytes,
         )
-
-
-async def carry_out(acts: Acts, command: Quarantine | Purge | Pin | Unpin) -> Reply:
-    """Carry out a command by `acts`, in a server or without one. Raises `CacheError`."""
-    match command:
-        case Quarantine(digest, reason):
-            path = await acts.quarantine(Digest.parse(digest), reason)
-            return Quarantined(str(path) if path else None)
-        case Purge(is_dry_run=is_dry_run):
-            plan = await acts.purge(subject_of(command), is_dry_run=is_dry_run)
-            return _describe_purge(plan, is_dry_run=is_dry_run)
-        case Pin(glob):
-            return Changed(await acts.pin(glob))
-        case Unpin(glob):
-            return Changed(await acts.unpin(glob))
-
-
-def _describe_purge(plan: PurgePlan, *, is_dry_run: bool) -> Purged:
-    blobs = [PurgedBlob(blob.digest, blob.size_bytes) for blob in plan.blobs]
-    return Purged(is_dry_run, list(plan.tags), blobs, plan.kept_count)
 
 
 @asynccontextmanager

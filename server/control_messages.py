@@ -103,8 +103,8 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
 
 Reply = Quarantined | Purged | Changed | Running | Failed
 
-_commands = msgspec.json.Decoder(Command)
-_replies = msgspec.json.Decoder(Reply)
+_commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
 def decode_command(line: bytes) -> Command:
@@ -129,10 +129,9 @@ def purge_of(subject: Subject, *, is_dry_run: bool) -> Purge:
             return Purge(is_dry_run, location.upstream, location.repository, tag)
         case RepositorySubject(location):
             return Purge(is_dry_run, location.upstream, location.repository)
-        case DigestSubject(digest, None):
-            return Purge(is_dry_run, digest=digest)
         case DigestSubject(digest, location):
-            return Purge(is_dry_run, location.upstream, location.repository, digest=digest)
+            upstream, repository = location or (None, None)
+            return Purge(is_dry_run, upstream, repository, digest=digest)
         case UpstreamSubject(upstream):
             return Purge(is_dry_run, upstream)
 

@@ -16,7 +16,7 @@ TURN_BYTES = 4 * 1024 * 1024
 
 
 class FileUnreadable(Exception):
-    """The file is shorter than it was said to be, or the disk cannot read it."""
+    """The file is shorter than it was said to be, or damaged, or the disk cannot read it."""
 
 
 class Span:
@@ -34,6 +34,11 @@ class Span:
         self.end = end
         self._file = file
 
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the file's bytes have proved wrong."""
+        return self._file is not None and self._file.is_revoked
+
     def release(self) -> None:
         """Let go of the file. Idempotent."""
         file, self._file = self._file, None
@@ -48,6 +53,8 @@ def push(socket_fd: int, span: Span) -> int:
     """
     start = span.offset
     stop = min(span.end, start + TURN_BYTES)
+    if span.is_revoked:
+        raise FileUnreadable(f"it was quarantined, and sent up to {start}")
     try:
         while span.offset < stop:
             sent = os.sendfile(socket_fd, span.fd, span.offset, stop - span.offset)

@@ -10,15 +10,16 @@ import sys
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from server.config import ConfigError, load, to_yaml
 from server.config_render import render
 from server.settings import LogFormat, ServerSettings
-
-EXIT_USAGE = 2
+from tools.inspect_index import inspect_index
+from tools.operate import pin, purge, unpin
+from tools.options import exit_with
+from tools.verify_digests import verify_digests
 
 _FILE = click.Path(path_type=Path)
 _config_argument = click.argument("config_argument", metavar="[CONFIG]", required=False, type=_FILE)
@@ -61,7 +62,7 @@ def serve(
     try:
         settings = load(path, os.environ, upstream=upstream, data=data, listen=listen)
     except ConfigError as exc:
-        _exit_with(exc, is_json=False)
+        exit_with(exc, is_json=False)
     if is_json:
         settings = replace(settings, log=replace(settings.log, formatter=LogFormat.JSON))
     # Not at the top: the other commands need no HTTP client and no event loop.
@@ -90,7 +91,7 @@ def check_config(
     try:
         settings = load(path, os.environ, data=data)
     except ConfigError as exc:
-        _exit_with(exc, is_json=is_json)
+        exit_with(exc, is_json=is_json)
     _print_settings(settings, is_json=is_json)
 
 
@@ -110,17 +111,5 @@ def _print_settings(settings: ServerSettings, *, is_json: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-def _exit_with(error: ConfigError, *, is_json: bool) -> NoReturn:
-    if is_json:
-        problems = [
-            {
-                "source": problem.source,
-                "key": problem.key_path,
-                "found": problem.found,
-                "expected": problem.expected,
-            }
-            for problem in error.problems
-        ]
-        click.echo(json.dumps({"errors": problems}, indent=2))
-    click.echo(str(error), err=True)
-    sys.exit(EXIT_USAGE)
+for command in (inspect_index, verify_digests, purge, pin, unpin):
+    main.add_command(command)

@@ -4,7 +4,6 @@ Invariant: the server is asked first. Only where nobody listens is the lock take
 held by a server that does not listen, its pid is in the error.
 """
 
-import asyncio
 import socket
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from engine.acts import open_acts
 from engine.errors import CacheError, StorageError
 from engine.layout import Layout
-from server.control import carry_out
+from server.control_acts import carry_out
 from server.control_messages import (
     Command,
     Failed,
@@ -36,11 +35,12 @@ class ActFailed(CacheError):
     """The server refused a command, or could not carry it out."""
 
 
-def act(layout: Layout, command: Quarantine | Purge | Pin | Unpin) -> Reply:
+async def act(layout: Layout, command: Quarantine | Purge | Pin | Unpin) -> Reply:
     """Carry out a command. Raises `CacheError`."""
     reply = ask_server(layout, command)
     if reply is None:
-        reply = asyncio.run(_act_apart(layout, command))
+        async with open_acts(layout.root) as acts:
+            reply = await carry_out(acts, command)
     if isinstance(reply, Failed):
         raise ActFailed(reply.error)
     return reply
@@ -76,8 +76,3 @@ def _converse(sock: socket.socket, line: bytes) -> bytes:
     while piece := sock.recv(64 * 1024):
         pieces.append(piece)
     return b"".join(pieces)
-
-
-async def _act_apart(layout: Layout, command: Quarantine | Purge | Pin | Unpin) -> Reply:
-    async with open_acts(layout.root) as acts:
-        return await carry_out(acts, command)

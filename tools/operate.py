@@ -1,5 +1,7 @@
 """`moorage purge`, `pin` and `unpin`: what an operator does to a cache, running or not."""
 
+import asyncio
+
 import click
 
 from engine.subject import UpstreamSubject, parse_subject, parse_upstream
@@ -31,7 +33,7 @@ def purge(site: Site, *, what: str | None, upstream: str | None, is_dry_run: boo
         if what is not None
         else UpstreamSubject(parse_upstream(upstream or "", upstreams))
     )
-    reply = act(site.layout, purge_of(subject, is_dry_run=is_dry_run))
+    reply = asyncio.run(act(site.layout, purge_of(subject, is_dry_run=is_dry_run)))
     assert isinstance(reply, Purged)
     show(_describe(str(subject), reply), is_json=site.is_json)
 
@@ -57,7 +59,7 @@ def unpin(site: Site, *, glob: str) -> None:
 
 
 def _change(site: Site, command: Pin | Unpin, done: str, undone: str) -> None:
-    reply = act(site.layout, command)
+    reply = asyncio.run(act(site.layout, command))
     assert isinstance(reply, Changed)
     outcome = done if reply.is_new else undone
     fields = [Field("glob", "Glob", command.glob), Field("outcome", "Outcome", outcome)]

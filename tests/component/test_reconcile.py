@@ -5,12 +5,15 @@ import hashlib
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from engine import index_upkeep
 from engine.blobdir import BlobDirectory
 from engine.index import Index
 from engine.index_upkeep import IndexUpkeep
@@ -192,6 +195,17 @@ async def test_twenty_thousand_files_are_rebuilt_and_requests_are_served_meanwhi
         assert tally.file_count == MANY
         assert (await cache._store.index.usage()).blob_count == MANY
     print(f"rebuilt {rate:,.0f} files/s")  # noqa: T201  # for whoever runs it with -s
+
+
+@pytest.mark.parametrize("sql", ["_LIST_SHARD", "_HAS_ANY", "_PAGE"])
+async def test_no_piece_of_upkeep_walks_the_whole_index(site: Site, sql: str) -> None:
+    names = ("first", "beyond", "stored_at", "digest", "limit")
+    parameters = dict.fromkeys(names, 1)
+    with closing(sqlite3.connect(site.data / "index.sqlite3")) as connection:
+        statement = f"EXPLAIN QUERY PLAN {getattr(index_upkeep, sql)}"
+        plan = [step for *_, step in connection.execute(statement, parameters)]
+    assert any(step.startswith("SEARCH blob") for step in plan)
+    assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step]
 
 
 async def test_an_old_snapshot_and_newer_files_are_made_to_agree(tmp_path: Path) -> None:

@@ -105,3 +105,13 @@ def test_a_span_without_a_hold_leaves_the_descriptor_open(file: OpenFile) -> Non
     Span(file.fd, 0, 10).release()
     os.fstat(file.fd)
     file.release()
+
+
+def test_a_file_that_proved_wrong_is_sent_no_further(sockets: Sockets, file: OpenFile) -> None:
+    span = Span(file.fd, 0, 5_000_000, file)
+    push(sockets[0].fileno(), span)
+    file.is_revoked = True
+    sockets[1].recv(100_000)
+    with pytest.raises(FileUnreadable, match="quarantined"):
+        push(sockets[0].fileno(), span)
+    span.release()

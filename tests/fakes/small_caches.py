@@ -1,7 +1,8 @@
 """A cache with a small budget in front of an upstream in memory, and what it holds on disk."""
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,10 +49,21 @@ async def pull_bytes(
 
 
 def disk_bytes(path: Path) -> int:
-    """What the files of a data directory take, but for the index."""
-    directories = [path / name for name in ("blobs", "partial", "quarantine")]
-    files = [file for directory in directories for file in directory.rglob("*") if file.is_file()]
-    return sum(file.stat().st_blocks * 512 for file in files)
+    """What the files of a data directory take, but for the index.
+
+    Files may go and be renamed meanwhile, and none counts twice.
+    """
+    roots = [str(path / name) for name in ("blobs", "partial", "quarantine")]
+    files: dict[int, int] = {}
+    while roots:
+        with os.scandir(roots.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    roots.append(entry.path)
+                    continue
+                with suppress(FileNotFoundError):
+                    files[entry.inode()] = entry.stat().st_blocks * 512
+    return sum(files.values())
 
 
 def stored_digests(path: Path) -> set[Digest]:

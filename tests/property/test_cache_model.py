@@ -325,7 +325,7 @@ def copy_as_it_is(data: Path, target: Path) -> None:
 
 TestCache = CacheMachine.TestCase
 TestCache.settings = settings(
-    max_examples=12,
+    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
