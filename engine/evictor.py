@@ -123,6 +123,7 @@ class Evictor:
                 await self._run_round(tally, at)
             finally:
                 self._log(tally, time.monotonic() - begun_at)
+            self._warn_if_short()
             return tally
 
     async def _run(self) -> None:
@@ -130,8 +131,8 @@ class Evictor:
             await self._wait()
             begun_at = time.monotonic()
             tally = await self._try_once()
-            if not tally.counts:
-                # Whoever woke this will do so again at once, and there is nothing to be had.
+            if not tally.counts and self._parts.space.is_above_high:
+                # There is nothing to be had, and whoever needs it will ask again at once.
                 took_s = time.monotonic() - begun_at
                 await asyncio.sleep(max(_PAUSE_S, _PAUSE_FACTOR * took_s))
 
@@ -155,7 +156,7 @@ class Evictor:
     async def _run_round(self, tally: Tally, now: float) -> None:
         parts = self._parts
         await parts.flush_uses()
-        await parts.removal.finish()
+        await _despite_failure(parts.removal.finish())
         await self.adjust()
         await self._remove_partials(tally, now)
         guard = await parts.guarding.make(now)
@@ -217,7 +218,7 @@ class Evictor:
             candidates = await parts.index.page(page.order, page.after, BATCH)
             step = sweep.judge(page, candidates, now)
             if step.moves:
-                await parts.index.move(step.moves)
+                await _despite_failure(parts.index.move(step.moves))
             await self._remove(step.victims, tally)
             sweep.needed_bytes = parts.space.above_low_bytes
             if (passed_at := time.monotonic()) - guarded_at > _GUARD_TTL_S:
@@ -225,7 +226,7 @@ class Evictor:
                 sweep.guard = await parts.guarding.make(now + passed_at - begun_at)
         if self._policy.keeps_place:
             self._places = sweep.places
-        await parts.index.forget_oldest()
+        await _despite_failure(parts.index.forget_oldest())
 
     async def _begin_sweep(self, guard: Guard) -> Sweep:
         space = self._parts.space
@@ -255,6 +256,9 @@ class Evictor:
                 space.capacity_bytes,
                 duration_s,
             )
+
+    def _warn_if_short(self) -> None:
+        space = self._parts.space
         if space.is_above_high and not self._fell_short:
             log.warning(
                 "eviction fell short used_bytes=%d limit_bytes=%d cause=the rest is pinned, being "
@@ -263,3 +267,11 @@ class Evictor:
                 space.capacity_bytes,
             )
         self._fell_short = space.is_above_high
+
+
+async def _despite_failure(write: Awaitable[object]) -> None:
+    """Go on where the index cannot be written: a disk that is full must be freed all the same."""
+    try:
+        await write
+    except StorageError as exc:
+        log.warning("eviction goes on cause=%s", exc)

@@ -65,7 +65,11 @@ class Removal:
         return task.result()
 
     async def finish(self) -> int:
-        """Finish what was broken off, at a start or by a disk that failed; return how many went."""
+        """Finish what was broken off: by a crash, a disk that failed, a caller that was cancelled.
+
+        Returns how many a crash or the disk had left. Raises as `remove`.
+        """
+        await self.aclose()
         leaving = await self._index.list_leaving()
         for start in range(0, len(leaving), BATCH):
             batch = leaving[start : start + BATCH]

@@ -12,8 +12,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,11 +149,14 @@ class Store:
             )
 
     async def commit_blob(self, location: Location, blob: BlobRecord) -> None:
-        """Commit a verified partial: the file first, then the rows. Raises `StorageError`."""
+        """Commit a verified partial: the file first, then the rows.
+
+        Raises `StorageError`, and nothing of it is kept: without a row nobody would count it.
+        """
         link = LinkRecord(blob.digest, Kind.BLOB, LinkState.HELD, "", blob.size_bytes)
         async with self.claims.hold(blob.digest):
             await asyncio.to_thread(self.blob_directory.commit, blob.digest)
-            with log_failed_write("blob", blob.digest):
+            async with self._kept_only_with_row(blob.digest):
                 await self.index.commit_blob(location, blob, link)
 
     async def commit_manifest(
@@ -181,7 +184,7 @@ class Store:
         try:
             async with self.claims.hold(link.digest):
                 await asyncio.to_thread(self.blob_directory.write_blob, link.digest, body)
-                with log_failed_write("manifest", link.digest):
+                async with self._kept_only_with_row(link.digest):
                     await self.index.commit_manifest(location, blob, link, find_named(body), tag)
         except StorageError as exc:
             self.room.failed(exc)
@@ -226,6 +229,14 @@ class Store:
                 uses = self.touch.take()
                 await self.index.record_uses(uses)
                 self.touch.settle(uses)
+
+    @asynccontextmanager
+    async def _kept_only_with_row(self, digest: Digest) -> AsyncIterator[None]:
+        try:
+            yield
+        except StorageError:
+            await asyncio.to_thread(self.blob_directory.remove_blob, digest)
+            raise
 
     @contextmanager
     def _forget_vanished(self, digest: Digest) -> Iterator[None]:

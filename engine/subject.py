@@ -4,12 +4,18 @@ Invariant: a subject is made of checked names, with the upstream's name as the i
 Pure. Whether there is such a thing is for the index to say.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.errors import InvalidReference
 from engine.names import Digest, Location, Repository, Tag, parse_reference
 from engine.settings import UpstreamSettings
+
+# With a dot or a port, or `localhost`, as docker tells a registry from a user.
+_HOST = re.compile(
+    r"localhost(?::\d+)?|[a-z0-9][a-z0-9-]*(?:(?:\.[a-z0-9-]+)+(?::\d+)?|:\d+)", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ def parse_location(text: str, upstreams: Sequence[UpstreamSettings]) -> Location
         for upstream in upstreams:
             if first in (upstream.namespace, *upstream.namespaces):
                 return _locate(upstream, rest)
-        if "." in first or ":" in first or first == "localhost":
+        if _HOST.fullmatch(first):
             return Location(first, Repository.parse(rest))
     return _locate(upstreams[0], text)
 

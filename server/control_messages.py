@@ -119,7 +119,8 @@ def decode_reply(line: bytes) -> Reply:
 
 def encode(message: Command | Reply) -> bytes:
     """Write a message as a line."""
-    return msgspec.json.encode(message) + b"\n"
+    # Names are a kind of texts.
+    return msgspec.json.encode(message, enc_hook=str) + b"\n"
 
 
 def purge_of(subject: Subject, *, is_dry_run: bool) -> Purge:

@@ -60,7 +60,7 @@ def save(directory: Path, state: State) -> None:
     path = directory / NAME
     temporary = path.with_name(f"{NAME}.tmp")
     try:
-        temporary.write_bytes(msgspec.json.encode(state))
+        temporary.write_bytes(msgspec.json.encode(state, enc_hook=str))
         os.replace(temporary, path)
     except OSError as exc:
         raise StorageError(f"cannot write {path}: {exc}") from exc

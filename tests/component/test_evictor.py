@@ -315,6 +315,49 @@ async def test_a_failing_disk_or_index_does_not_end_the_loop(
     assert "eviction failed" in caplog.text
 
 
+async def test_a_full_disk_that_takes_no_write_of_the_index_is_freed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = MemoryUpstream()
+    async with small_cache(tmp_path, upstream) as cache:
+        for seed in range(5):
+            await pull_bytes(cache, upstream, seed)
+        await cache._store.flush_uses()
+        await shrink(cache, 1)
+
+        async def refuse(*_: object) -> None:
+            raise StorageError("index: writing failed: database or disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cache._store.index.connections, "write", refuse)
+            with pytest.raises(StorageError, match="disk is full"):
+                await cache.evictor.evict_once(later())
+        assert stored_digests(tmp_path) == set()
+        # The rows follow when the index can be written again.
+        await cache.evictor.evict_once(later())
+        assert cache._store.space.used_bytes == 0
+
+
+async def test_what_the_index_cannot_take_is_not_left_uncounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = MemoryUpstream()
+    image = upstream.content.add_image(BUSYBOX.repository, "1", (make_bytes(100 * KIB, 1),))
+    async with small_cache(tmp_path, upstream) as cache:
+
+        async def refuse(*_: object) -> None:
+            raise StorageError("index: writing failed: database or disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cache._store.index.connections, "write", refuse)
+            lookup = await cache.get_manifest(BUSYBOX, image.manifest)
+            assert lookup.content is not None
+            assert lookup.content.body == image.body
+            assert len(await read_blob(cache, BUSYBOX, image.layers[0])) == 100 * KIB
+            await settle_fills(cache)
+        assert disk_bytes(tmp_path) == cache._store.space.used_bytes == 0
+
+
 async def test_a_round_may_be_cancelled_anywhere(tmp_path: Path) -> None:
     upstream = MemoryUpstream()
     async with small_cache(tmp_path, upstream, policy="lru") as cache:

@@ -175,7 +175,7 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_half_done(
         await asyncio.wait({removal})
         assert removal.cancelled()
         brake.may_go_on.set()
-        await site.removal.aclose()
+        assert await site.removal.finish() == 0
         assert (site.has_file(), await site.has_row(), site.disk_bytes) == (False, False, 0)
         assert site.store.claims.take_free(DIGEST)
         site.store.claims.release(DIGEST)
