@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -28,6 +29,7 @@ class Migration:
     script: str
 
 
+@cache  # what the program is made of does not change while it runs
 def load_migrations(directory: Traversable | None = None) -> tuple[Migration, ...]:
     """Read all migrations in `directory` (None = the program's own), in order.
 

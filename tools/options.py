@@ -18,6 +18,7 @@ import click
 
 from engine.errors import CacheError, DirectoryInUse, IndexTooNew, InvalidName
 from engine.layout import Layout
+from engine.migrate import load_migrations
 from engine.settings import EngineSettings
 from server.config import ConfigError, load
 
@@ -103,6 +104,8 @@ def become_owner(path: Path) -> None:
     if os.geteuid() != 0:
         name = _name_of(found.st_uid)
         raise NotADataDirectory(f"{path} is {name}'s; run this as {name}: sudo -u {name} …")
+    # What the program reads of itself is read before: it may lie where the owner may not look.
+    load_migrations()
     os.setgroups([])
     os.setgid(found.st_gid)
     os.setuid(found.st_uid)

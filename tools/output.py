@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -174,21 +175,33 @@ def _show_tables(report: Report, console: Console, now: float) -> None:
         for each in report.fields:
             grid.add_row(each.title, humane(each.value, each.kind, now))
         console.print(grid)
+    is_alone = not report.fields and len(report.listings) == 1
     for listing in report.listings:
-        console.print(_table_of(listing, now))
+        if listing.rows:
+            console.print(_table_of(listing, now))
+        elif is_alone:
+            console.print(f"no {_title_of(listing)}")
 
 
 def _table_of(listing: Listing, now: float) -> Table:
-    table = Table(title=listing.key.replace("_", " "), title_justify="left")
+    table = Table(title=_title_of(listing), title_justify="left", box=SIMPLE_HEAD)
     for column in listing.columns:
         is_number = column.kind in (Kind.COUNT, Kind.BYTES, Kind.SHARE)
         # Folded rather than cut: a digest of which the end is missing is of no use.
         table.add_column(column.title, justify="right" if is_number else "left", overflow="fold")
     for row in listing.rows:
         table.add_row(
-            *(
-                humane(value, column.kind, now)
-                for value, column in zip(row, listing.columns, strict=True)
-            )
+            *(_cell(value, column, now) for value, column in zip(row, listing.columns, strict=True))
         )
     return table
+
+
+def _cell(value: Value, column: Column, now: float) -> str:
+    """Write a value where there is little room: of a time only how long ago it was."""
+    if column.kind is Kind.TIME and isinstance(value, float):
+        return _ago(now - value)
+    return humane(value, column.kind, now)
+
+
+def _title_of(listing: Listing) -> str:
+    return listing.key.replace("_", " ")

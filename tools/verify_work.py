@@ -11,6 +11,7 @@ one by one are slower on two threads than on one, so they go in batches.
 import asyncio
 import errno
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -109,11 +110,12 @@ class Pool:
                 os.close(fd)
 
     def _read(self, job: Job, fd: int) -> Verdict:
-        found_bytes = os.fstat(fd).st_size
-        if found_bytes != job.blob.size_bytes:
-            return Verdict(
-                job, Fault.WRONG_SIZE, f"has {found_bytes} bytes, not {job.blob.size_bytes}"
-            )
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            return Verdict(job, Fault.UNREADABLE, "is not an ordinary file")
+        if found.st_size != job.blob.size_bytes:
+            detail = f"has {found.st_size} bytes, not {job.blob.size_bytes}"
+            return Verdict(job, Fault.WRONG_SIZE, detail)
         check = Check(job.blob)
         try:
             while not check.is_at_end and (count := check.read(fd, self._buffer())):

@@ -79,7 +79,7 @@ def test_each_kind_of_damage_is_a_line_with_its_path_and_what_to_do(
         image.layers[0]: "damaged",
         image.layers[1]: "wrong-size",
         image.config: "missing",
-        image.manifest: "wrong-size",
+        image.manifest: "unreadable",
     }
     for digest, (_, _, path, detail, action) in found.items():
         assert path == str(blob_path(stocked.path, Digest(digest)))

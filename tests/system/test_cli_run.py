@@ -82,6 +82,23 @@ def test_it_serves_with_the_arguments_as_given_from_any_directory(checkout: Path
     assert linked.stdout.endswith(b"<serve>")
 
 
+@pytest.mark.parametrize("command", ["inspect-index", "verify-digests"])
+def test_its_links_run_the_commands_of_their_names(checkout: Path, command: str) -> None:
+    link = checkout / "tools" / command
+    link.symlink_to("run")
+    assert (ROOT / "tools" / command).resolve() == ROOT / "tools" / "run"
+    done = subprocess.run(
+        [link, "--json", "a b"],
+        env={"PATH": f"{checkout.parent / 'bin'}:/usr/bin:/bin", "LOG": os.devnull},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"</><{command}><--json><a b>"
+
+
 def test_it_installs_once(checkout: Path) -> None:
     for _ in range(3):
         assert run(checkout).returncode == 0
