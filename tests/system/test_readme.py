@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -17,6 +18,7 @@ from tests.fakes.distribution import Registry
 from tests.fakes.images_catalogue import catalogue
 from tests.fakes.mirror import PROGRAM, Mirror, site_of
 from tests.fakes.readme import MIRROR, ROOT, blocks, commands
+from tests.fakes.stocked import Stock, stock
 from tests.system.conftest import PASSWORD, USER, skip_client
 
 pytestmark = pytest.mark.system
@@ -66,8 +68,28 @@ SKOPEO = (
 )
 
 
+TOOLS = [command for command in commands() if command.startswith("moorage ")]
+
+
 def test_every_command_has_a_test() -> None:
-    assert set(commands()) == {*RUNNERS, SKOPEO}
+    assert set(commands()) == {*RUNNERS, *TOOLS, SKOPEO}
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    return stock(tmp_path_factory.mktemp("stock"))
+
+
+@pytest.mark.parametrize("command", TOOLS)
+def test_a_tool_runs_as_written(command: str, stocked: Stock, tmp_path: Path) -> None:
+    data = shutil.copytree(stocked.path, tmp_path / "data")
+    digest = next(iter(stocked.images.values())).manifest
+    words = shlex.split(command.replace("sha256:…", digest))[1:]
+    done = subprocess.run(
+        [str(PROGRAM), *words, "--data", str(data)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", RUNNERS)
