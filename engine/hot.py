@@ -27,6 +27,9 @@ class Kind(Enum):
     MANIFEST = auto()
     BLOB = auto()
 
+    # Identity; Enum's own is a Python function, and this is in the key of each hit.
+    __hash__ = object.__hash__
+
 
 class OpenFile:
     """A blob's file descriptor, shared by all who send it; closed when the last lets go.

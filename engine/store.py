@@ -83,13 +83,17 @@ class Store:
 
         Raises `StorageError` where the file is gone or damaged; it is forgotten then.
         """
-        with self._forget_vanished(content.digest):
+        try:
             return self._hot.load_body(content)
+        except (OSError, ValueError) as exc:
+            raise self._forget_vanished(content.digest, exc) from exc
 
     def open_file(self, content: Content) -> OpenFile:
         """Hold content's open file; the caller releases it. Raises as `load_body`."""
-        with self._forget_vanished(content.digest):
+        try:
             return self._hot.open_file(content.digest)
+        except OSError as exc:
+            raise self._forget_vanished(content.digest, exc) from exc
 
     async def find(self, kind: Kind, location: Location, digest: Digest) -> Known:
         """Find what is known, healed and verified; see `Custody.find`.
@@ -238,13 +242,11 @@ class Store:
             await asyncio.to_thread(self.blob_directory.remove_blob, digest)
             raise
 
-    @contextmanager
-    def _forget_vanished(self, digest: Digest) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as exc:
-            self._hot.forget(digest)
-            raise StorageError(f"{digest} cannot be read: {exc}") from exc
+    # No context manager: entering and leaving one takes longer than finding an open file.
+    def _forget_vanished(self, digest: Digest, cause: Exception) -> StorageError:
+        """Forget content whose file is gone or damaged; return the error to raise."""
+        self._hot.forget(digest)
+        return StorageError(f"{digest} cannot be read: {cause}")
 
 
 def _unstored(link: LinkRecord, body: bytes, now: float, cause: StorageError) -> Content:

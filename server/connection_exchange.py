@@ -51,7 +51,7 @@ class ConnectionExchange:
     """An exchange; see `server.exchange.Exchange` for what its users may do."""
 
     __slots__ = (
-        "_connection_line", "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
+        "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
         "_started_at", "cache_status", "cause", "digest", "http_version", "is_answered",
         "is_started", "keeps_alive", "method", "remote", "status", "target", "upstream",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Protocol
 from server.exchange import Exchange, Handler
 from server.framing import HeadEnds
 from server.limits import Limits, Phase, Watch
+from server.request import KnownHeads
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Endpoint:
         """Needs a running loop."""
         self.handler = handler
         self.head_ends = HeadEnds(headers)
+        self.known_heads = KnownHeads()
         self.limits = limits or Limits()
         self.observers = observers
         self.is_draining = False

@@ -104,14 +104,12 @@ class SocketFlow:
 
     def write(self, data: bytes, *, more: bool = False) -> None:
         """Send `data` after all that was given before; `more` follows at once."""
-        if self.is_broken:
-            return
         if self._queue:
             self._queue.append(memoryview(data))
-            return
-        sent = self._send(data, socket.MSG_MORE if more else 0)
-        if sent < len(data):
-            self._block(memoryview(data)[sent:])
+        elif not self.is_broken:
+            sent = self._send(data, socket.MSG_MORE if more else 0)
+            if sent < len(data):
+                self._block(memoryview(data)[sent:])
 
     def write_file(self, span: Span) -> None:
         """Send a span after all that was given before; takes over its hold of the file."""

@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
         # The request under way
         self._is_fresh = True  # nothing has arrived yet
         self._buffer = b""
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None  # until a head has to be parsed
         self._url = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._exchange: ConnectionExchange | None = None
@@ -91,6 +91,11 @@ class Connection(asyncio.Protocol):
             self._is_fresh = False
             if data[0] == _TLS_HANDSHAKE:
                 self._close()  # the client will try plain HTTP once this is refused
+                return
+        if self._exchange is None and not self._buffer:
+            request = self._endpoint.known_heads.find(data)
+            if request is not None:
+                self._begin(request)
                 return
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
@@ -189,22 +194,34 @@ class Connection(asyncio.Protocol):
             end = find_head_end(data, start, limits)
             if end < 0:
                 return -1
-            request = self._parse(data[start:end])
+            request = self._read(data[start:end])
         except BadRequest as exc:
             self._refuse(exc)
             return len(data)
         self._begin(request)
         return end
 
+    def _read(self, head: bytes) -> Request:
+        """Find the request that `head` makes, or parse and check it."""
+        heads = self._endpoint.known_heads
+        request = heads.find(head)
+        if request is None:
+            request = self._parse(head)
+            heads.add(head, request)
+        return request
+
     def _parse(self, head: bytes) -> Request:
         self._fields = []
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
         try:
-            self._parser.feed_data(head)
+            parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             pass  # we stay with HTTP/1.1, as RFC 9110 §7.8 allows; the parser goes on as well
         except httptools.HttpParserError as exc:
             raise BadRequest(400, f"malformed request: {exc}") from exc
-        method = self._parser.get_method()
+        method = parser.get_method()
         return check_request(head, method, self._url, self._fields, self._endpoint.limits)
 
     def _begin(self, request: Request) -> None:

@@ -10,9 +10,14 @@ request line, foreign versions, transfer codings, and all sizes.
 from typing import NamedTuple
 
 from server.limits import Limits
+from server.memo import Memo
 
 HTTP_11 = "1.1"
 HTTP_10 = "1.0"
+
+# At most 4 MiB of them, in the memo's two generations; real clients' heads have 200 to 600 bytes.
+_KNOWN_HEADS = 2_048
+_KNOWN_HEAD_BYTES = 1_024
 
 _HEAD_END = b"\r\n\r\n"
 # Two lines of these, even if equal, are two readings of one request (RFC 9112 §3.2, §6.3).
@@ -43,6 +48,29 @@ class Request(NamedTuple):
     fields: dict[bytes, bytes]
     has_body: bool
     keeps_alive: bool
+
+
+class KnownHeads:
+    """Requests by the bytes of their heads, so that what a fleet asks again is not read again.
+
+    Heads with credentials are not kept, nor those that announce a body.
+    """
+
+    __slots__ = ("_memo",)
+
+    def __init__(self) -> None:
+        self._memo: Memo[bytes, Request] = Memo(_KNOWN_HEADS)
+
+    def find(self, head: bytes) -> Request | None:
+        """Find the request that exactly `head` makes."""
+        # Looking a key up reads all of it.
+        return self._memo.find(head) if len(head) <= _KNOWN_HEAD_BYTES else None
+
+    def add(self, head: bytes, request: Request) -> None:
+        """Keep a request that was read from `head`, if it is one to be kept."""
+        is_kept = not request.has_body and b"authorization" not in request.fields
+        if is_kept and len(head) <= _KNOWN_HEAD_BYTES:
+            self._memo.add(head, request)
 
 
 def find_head_end(data: bytes, start: int, limits: Limits) -> int:

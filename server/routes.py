@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from engine.errors import InvalidRepository
 from engine.names import Digest, Location, Reference, Repository, parse_reference
 from engine.settings import UpstreamSettings
+from server.memo import Memo
 from server.paging import PageQuery, parse_size
 from server.refusals import NamespaceUnknown, PathUnknown
 
@@ -132,7 +133,7 @@ class Router:
         self._api = f"{prefix}v2/"
         # With a single upstream, every Host means the same one.
         self.heeds_host = len(upstreams) > 1
-        self._memo = _Memo()
+        self._memo: Memo[tuple[bytes, bytes | None], Route] = Memo(_MEMO_ENTRIES)
 
     def match(self, target: bytes, host: bytes | None) -> Route:
         """Find what `target`, in origin form, asks for. `host` is needed if `heeds_host`.
@@ -211,31 +212,6 @@ class Router:
             repository = f"library/{repository}"
         location = Location(upstream.namespace, Repository.parse(repository))
         return Asked(location, name, namespace)
-
-
-class _Memo:
-    """The routes of recent targets, bounded by two generations.
-
-    A hit in the old one moves to the young one; a full young one becomes the old one. That is
-    nearly least-recently-used, at the price of a plain dict.
-    """
-
-    def __init__(self) -> None:
-        self._young: dict[tuple[bytes, bytes | None], Route] = {}
-        self._old: dict[tuple[bytes, bytes | None], Route] = {}
-
-    def find(self, key: tuple[bytes, bytes | None]) -> Route | None:
-        route = self._young.get(key)
-        if route is None:
-            route = self._old.get(key)
-            if route is not None:
-                self.add(key, route)
-        return route
-
-    def add(self, key: tuple[bytes, bytes | None], route: Route) -> None:
-        if len(self._young) >= _MEMO_ENTRIES:
-            self._old, self._young = self._young, {}
-        self._young[key] = route
 
 
 def _decode_path(raw: bytes) -> str:

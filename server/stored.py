@@ -1,16 +1,16 @@
 """Stored content leaves: whole or in part, small in one write, large by `sendfile`.
 
-Invariant: nothing is awaited here, and nothing was sent when an error is raised. The head of a
-piece of content is built once and kept with it.
+Invariant: nothing is awaited here, and nothing was sent when an error is raised. What most heads of
+a piece of content share is built once and kept with it.
 """
 
 from collections.abc import Callable
 
 from engine.cache import Cache
-from engine.hot import Content
+from engine.hot import SMALL_BODY_BYTES, Content
 from server.conditional import RangeSpec, find_range, is_not_modified
 from server.exchange import Exchange
-from server.provenance import Provenance
+from server.provenance import HIT, Provenance
 from server.reply import send_not_modified
 from server.response import (
     Prepared,
@@ -29,6 +29,10 @@ class StoredSender:
     def __init__(self, cache: Cache, clock: Callable[[], float]) -> None:
         self._cache = cache
         self._clock = clock
+        # Heads of whole hits of this second: they differ by `Age` only, and all clients of a fleet
+        # ask for the same.
+        self._second = -1
+        self._heads: dict[tuple[Content, str], bytes] = {}
 
     def send(
         self, exchange: Exchange, content: Content, provenance: Provenance, namespace: str
@@ -37,25 +41,49 @@ class StoredSender:
 
         Raises `RangeUnsatisfiable`, or `StorageError` where the file is gone or unreadable.
         """
-        prepared = content.prepared
-        if not isinstance(prepared, Prepared):
-            prepared = content.prepared = prepare(content)
         exchange.digest = content.digest
         exchange.cache_status = provenance.word
+        if exchange.header(b"range") is None and exchange.header(b"if-none-match") is None:
+            head = self._find_whole_head(content, provenance, namespace)
+            exchange.status = 200
+            self._send_bytes(exchange, head, content, 0, content.size_bytes)
+        else:
+            self._send_conditionally(exchange, content, provenance, namespace)
+
+    def _send_conditionally(
+        self, exchange: Exchange, content: Content, provenance: Provenance, namespace: str
+    ) -> None:
+        etag = _prepared(content).etag
         last_lines = self.last_lines(provenance, namespace, content.stored_at)
-        if is_not_modified(exchange.header(b"if-none-match"), prepared.etag):
+        if is_not_modified(exchange.header(b"if-none-match"), etag):
             send_not_modified(exchange, content_fields(content), last_lines)
             return
-        spec = None if content.media_type else asked_range(exchange, prepared.etag)
+        spec = None if content.media_type else asked_range(exchange, etag)
         part = spec.resolve(content.size_bytes) if spec else None
         if part is None:
             exchange.status = 200
-            self._send_bytes(exchange, prepared.whole + last_lines, content, 0, content.size_bytes)
+            head = _prepared(content).whole + last_lines
+            self._send_bytes(exchange, head, content, 0, content.size_bytes)
         else:
             exchange.status = 206
             fields = [content_range(part, content.size_bytes), content_length(len(part))]
             head = build_head(206, [*content_fields(content), *fields]) + last_lines
             self._send_bytes(exchange, head, content, part.start, part.end)
+
+    def _find_whole_head(self, content: Content, provenance: Provenance, namespace: str) -> bytes:
+        """Find, or build, the head of a 200 with all of `content`."""
+        if provenance is not HIT:
+            last_lines = self.last_lines(provenance, namespace, content.stored_at)
+            return _prepared(content).whole + last_lines
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._heads = second, {}
+        key = (content, namespace)
+        head = self._heads.get(key)
+        if head is None:
+            last_lines = self.last_lines(provenance, namespace, content.stored_at)
+            head = self._heads[key] = _prepared(content).whole + last_lines
+        return head
 
     def last_lines(self, provenance: Provenance, namespace: str, stored_at: float | None) -> bytes:
         """Build the lines that differ by request: Cache-Status, and where they apply, Warning,
@@ -74,11 +102,20 @@ class StoredSender:
         if exchange.method == b"HEAD":
             exchange.send(head)
             return
-        body = self._cache.load_body(content)
+        body = content.body
+        if body is None and content.size_bytes <= SMALL_BODY_BYTES:
+            body = self._cache.load_body(content)
         if body is None:
             exchange.send_file(head, self._cache.open_file(content), start, end)
         else:
             exchange.send(head, body[start:end])  # all of it is not copied
+
+
+def _prepared(content: Content) -> Prepared:
+    prepared = content.prepared
+    if not isinstance(prepared, Prepared):
+        prepared = content.prepared = prepare(content)
+    return prepared
 
 
 def asked_range(exchange: Exchange, etag: bytes) -> RangeSpec | None:

@@ -5,11 +5,13 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from server import access_log
 from server.access_log import AccessLog, Renderer
+from server.exchange import Exchange
 from server.logs import LineFormatter
 from server.settings import LogFormat
 from tests.fakes.transport import open_site
@@ -54,8 +56,9 @@ EXPECTED = {
 
 
 def render(log_format: LogFormat, fields: dict[str, str] | None = None) -> str:
-    line = access_log.describe(FakeExchange(), 1234, 0.0001234)  # type: ignore[arg-type]  # a part
-    rendered = Renderer(log_format, fields or {}).render(line, AT).decode()
+    exchange = cast(Exchange, FakeExchange())
+    line = Renderer(log_format, fields or {}).render(exchange, 1234, 0.0001234, AT)
+    rendered = line.decode()
     assert "hunter2" not in rendered
     assert "aHVudGVyMg" not in rendered
     assert rendered.count("\n") == 1

@@ -42,6 +42,17 @@ def test_a_blob_hit_has_all_that_clients_look_at(desk: Desk, data: bytes) -> Non
     }
 
 
+def test_hits_of_one_blob_age_and_keep_their_namespaces_apart(desk: Desk) -> None:
+    content = desk.cache.add(APP, SMALL, stored_at=NOW - 90)
+    target = blob_path(content.digest)
+    for later in (0, 0.5, 1, 7):
+        desk.now = NOW + later
+        for path, namespace in ((target, None), (f"{target}?ns=docker.io", "docker.io")):
+            headers = desk.ask_now(path).headers
+            assert headers["age"] == str(int(90 + later))
+            assert headers.get("oci-namespace") == namespace
+
+
 def test_a_manifest_hit_is_byte_for_byte_whatever_is_accepted(desk: Desk) -> None:
     content = desk.cache.add(APP, MANIFEST, INDEX_TYPE, stored_at=NOW)
     target = f"/v2/acme/app/manifests/{content.digest}"

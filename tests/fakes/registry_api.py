@@ -17,7 +17,7 @@ NOW = 1_700_000_000.0
 
 
 class Desk:
-    """An API and its cache, at the moment `NOW`."""
+    """An API and its cache, at the moment `now`, which is `NOW` until a test moves it."""
 
     def __init__(
         self, directory: Path, *, prefix: str = "/", tags_max: int = 0, catalog_max: int = 1000
@@ -29,7 +29,8 @@ class Desk:
             tags_max=tags_max,
             catalog_max=catalog_max,
         )
-        self.api = Api(self.cache, settings, clock=lambda: NOW)
+        self.now = NOW
+        self.api = Api(self.cache, settings, clock=lambda: self.now)
 
     async def respond(self, exchange: FakeExchange) -> None:
         """Answer as the transport would have it answered."""
