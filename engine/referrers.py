@@ -54,7 +54,7 @@ def fallback_tag(digest: Digest) -> Tag:
 def _filter(body: bytes, artifact_type: str | None) -> bytes:
     try:
         found = msgspec.json.decode(body, type=_Index).manifests or []
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise UpstreamProtocolError(f"upstream's referrers are no image index: {exc}") from exc
     if artifact_type is not None:
         found = [d for d in found if d.get("artifactType") == artifact_type]

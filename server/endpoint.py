@@ -19,6 +19,10 @@ from server.request import KnownHeads
 
 logger = logging.getLogger(__name__)
 
+# A search for idle connections looks at all of them, so where it was in vain the next one waits:
+# whoever fills the table with half requests must not have it searched for each further connection.
+_SEARCH_PAUSE_S = 0.1
+
 
 class Observer(Protocol):
     """Whoever wants to know of each exchange once it is over: access log, metrics."""
@@ -65,6 +69,7 @@ class Endpoint:
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied = asyncio.Event()
         self._refused_count = 0
+        self._search_at = 0.0  # not before
         self._sweep_timer = self.loop.call_later(self.limits.sweep_s, self._sweep)
 
     def admit(self, peer: Peer) -> bool:
@@ -128,6 +133,8 @@ class Endpoint:
     def _make_room(self) -> bool:
         """Close the longest idle connections: some at once, for the search looks at all of them."""
         now = self.loop.time()
+        if now < self._search_at:
+            return False
         idle = []
         for peer in self.connections:
             phase, mark = peer.look()
@@ -138,6 +145,8 @@ class Endpoint:
         for peer in nsmallest(count, idle, key=lambda peer: peer.watch.since):
             self.connections.discard(peer)
             peer.cut("room for another connection")
+        if not idle:
+            self._search_at = now + _SEARCH_PAUSE_S
         return bool(idle)
 
     def _sweep(self) -> None:

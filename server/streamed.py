@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from engine.cache import Cache
-from engine.errors import CacheError
+from engine.errors import CacheError, UpstreamUnavailable
 from engine.reader import FileSpan, Reader
 from server.conditional import Part
 from server.exchange import Exchange
@@ -25,6 +25,9 @@ from server.stored import asked_range
 # A Range needs the size. Upstreams that do not tell it are rare: wait for the end of the fill, but
 # not past the time that containerd waits for a head (30 s); then all of the blob is the answer.
 SIZE_WAIT_S = 20.0
+# Content that is held back whole has no head until its end has come, so a body that stalls holds
+# the head up, too. A lead whose upstream does not answer gives up earlier, and knows why.
+HEAD_WAIT_S = 27.0
 
 
 class BodyCut(Exception):
@@ -94,13 +97,23 @@ class FillSender:
 
 
 async def _find_extent(exchange: Exchange, reader: Reader) -> _Extent:
-    size_bytes = await reader.wait_open()
+    size_bytes = await _wait_open(reader)
     spec = asked_range(exchange, quote_etag(reader.digest))
     if spec is not None and size_bytes is None:
         size_bytes = await _wait_size(reader)
     if spec is None or size_bytes is None:
         return _Extent(size_bytes, None)
     return _Extent(size_bytes, spec.resolve(size_bytes))
+
+
+async def _wait_open(reader: Reader) -> int | None:
+    """Wait until a head may leave, but no longer than a client would; the fill goes on."""
+    try:
+        async with asyncio.timeout(HEAD_WAIT_S):
+            return await reader.wait_open()
+    except TimeoutError as exc:
+        message = f"{reader.digest} has not come within {HEAD_WAIT_S:g} s; it is still awaited"
+        raise UpstreamUnavailable(message) from exc
 
 
 async def _wait_size(reader: Reader) -> int | None:

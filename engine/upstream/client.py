@@ -105,6 +105,9 @@ def map_faults(place: str) -> Iterator[None]:
         raise UpstreamUnavailable(message, upstream_status=exc.status) from exc
     except (aiohttp.InvalidURL, aiohttp.ClientResponseError) as exc:
         raise UpstreamProtocolError(f"{place}: not HTTP as it should be: {exc}"[:300]) from exc
+    except UnicodeError as exc:
+        # The resolver's, for a label that is empty or longer than 63 characters (RFC 1035 §2.3.4).
+        raise UpstreamProtocolError(f"{place}: no host has such a name: {exc}"[:300]) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise UpstreamUnavailable(f"{place}: {describe(exc)}") from exc
 

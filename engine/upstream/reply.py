@@ -24,7 +24,8 @@ from engine.upstream.kinds import RateLimit
 
 _MAX_REASON_CHARS = 300
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
-_RATE = re.compile(r"\s*(\d+)(?:\s*;\s*w=(\d+))?")
+# Longer numbers mean nothing, and int() refuses very long ones.
+_RATE = re.compile(r"\s*(\d{1,18})(?!\d)(?:\s*;\s*w=(\d{1,18})(?!\d))?")
 _LINK = re.compile(r"<([^>]*)>([^<]*)")
 _NEXT = re.compile(r""";\s*rel\s*=\s*(?:"next"|next\b)""", re.IGNORECASE)
 
@@ -79,7 +80,7 @@ def retry_after_s(value: str | None, now_unix: float) -> float | None:
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a day or an offset of ten digits
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
@@ -140,6 +141,8 @@ def next_hop(current: URL, location: str) -> URL:
     Raises `UpstreamProtocolError` for what is no http(s) URL, and for a step from https to http.
     """
     try:
+        if not location.isprintable():
+            raise ValueError("it holds characters that no request line may")
         url = current.join(URL(location, encoded=location.isascii() and " " not in location))
         url = url.with_user(None).with_fragment(None)
     except ValueError as exc:

@@ -92,6 +92,23 @@ async def test_a_small_blob_has_no_head_before_it_is_verified(desk: Desk) -> Non
     assert exchange.answer.body == DATA[: 10 * KIB]
 
 
+async def test_a_small_blob_that_stalls_is_503_in_time_and_its_fill_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with desk.filling(DATA[: 10 * KIB]) as filled:
+        filled.write_to(5 * KIB)
+        with monkeypatch.context() as patch:
+            patch.setattr("server.streamed.HEAD_WAIT_S", 0.0)
+            answer = await desk.ask(path_of(filled))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert b"still awaited" in answer.body
+        exchange = desk.exchange(path_of(filled))
+        task = begin(desk, exchange)
+        filled.finish()
+        await task
+    assert exchange.answer.body == DATA[: 10 * KIB]
+
+
 async def test_many_clients_follow_one_fill(desk: Desk) -> None:
     with desk.filling(DATA) as filled:
         exchanges = [desk.exchange(path_of(filled)) for _ in range(20)]

@@ -10,6 +10,7 @@ from engine.errors import (
     DigestMismatch,
     ManifestUnknown,
     UpstreamDenied,
+    UpstreamProtocolError,
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
@@ -261,6 +262,17 @@ async def test_referrers_come_from_upstream_and_are_never_not_found(
         other = await cache.get_referrers(BUSYBOX, image.manifest, "another/type")
         assert json.loads(other.body)["manifests"] == []
         assert other.is_filtered
+
+
+async def test_referrers_that_are_nested_without_end_are_upstreams_fault(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        upstream.has_referrers = False
+        image = upstream.content.add_image(REPOSITORY, TAG)
+        body = b'{"manifests":[{"annotations":' + b"[" * 100_000
+        upstream.content.holding(REPOSITORY).manifests["deep"] = (MANIFEST, body)
+        upstream.content.holding(REPOSITORY).tags[image.manifest.replace(":", "-")] = "deep"
+        with pytest.raises(UpstreamProtocolError, match="no image index"):
+            await cache.get_referrers(BUSYBOX, image.manifest, None)
 
 
 def _sign(upstream: ScriptedUpstream, subject: Digest) -> None:

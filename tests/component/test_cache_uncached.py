@@ -55,9 +55,11 @@ async def test_twenty_readers_of_a_blob_that_never_fits_share_one_download(
     async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
         limit(cache, len(BIG) // 2)
         digest = upstream.content.add_blob(REPOSITORY, BIG)
-        if not is_size_known:
-            upstream.fail(Fault(chunked=True), kind="blob")
-        bodies = await asyncio.gather(*(read_blob(cache, BUSYBOX, digest) for _ in range(20)))
+        everyone_is_here = Gate()
+        upstream.fail(Fault(hold=everyone_is_here, chunked=not is_size_known), kind="blob")
+        lookups = [await cache.get_blob(BUSYBOX, digest) for _ in range(20)]
+        everyone_is_here.open()
+        bodies = await asyncio.gather(*(read_lookup(cache, lookup) for lookup in lookups))
         assert all(body == BIG for body in bodies)
         assert upstream.count(kind="blob") == 1
         await fills_ended(cache)

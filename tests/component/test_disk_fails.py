@@ -13,10 +13,10 @@ from engine.cache import Cache
 from engine.errors import StorageError
 from engine.index import Index
 from engine.names import Digest, Tag
-from tests.fakes.caches import BUSYBOX, mirror_of, read_blob, read_content
+from tests.fakes.caches import BUSYBOX, mirror_of, read_blob, read_content, read_lookup
 from tests.fakes.failing_disk import FailingDisk
 from tests.fakes.uncached import fills_ended
-from tests.fakes.upstream import Fault, ScriptedUpstream
+from tests.fakes.upstream import Fault, Gate, ScriptedUpstream
 from tests.fakes.upstream_content import Image, make_bytes
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +96,12 @@ async def test_a_disk_that_fails_in_the_middle_costs_no_second_download(
     async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
         digest = upstream.content.add_blob(REPOSITORY, LAYER)
         disk.arm(3)
-        reads = (read_blob(cache, BUSYBOX, digest) for _ in range(20))
+        # Whoever comes when what was not stored has ended needs a download of its own.
+        everyone_is_here = Gate()
+        upstream.fail(Fault(hold=everyone_is_here), kind="blob")
+        lookups = [await cache.get_blob(BUSYBOX, digest) for _ in range(20)]
+        everyone_is_here.open()
+        reads = (read_lookup(cache, lookup) for lookup in lookups)
         assert await asyncio.gather(*reads) == [LAYER] * 20
         assert disk.failed[0] == "pwrite"
         assert upstream.count(kind="blob") == 1

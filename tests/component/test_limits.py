@@ -170,6 +170,26 @@ async def test_idle_connection_makes_room_for_a_new_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_full_table_without_idle_ones_is_not_searched_for_each_connection(
+    tmp_path: Path,
+) -> None:
+    class CountingPeer(FakePeer):
+        look_count = 0
+
+        def look(self) -> tuple[Phase, int]:
+            self.look_count += 1
+            return super().look()
+
+    async with open_site(tmp_path, Limits(max_connections=1)) as site:
+        busy = CountingPeer(Phase.WORKING, site.endpoint.loop.time())
+        assert site.endpoint.admit(busy)
+        for _ in range(10):
+            assert not site.endpoint.admit(FakePeer(Phase.IDLE, 0.0))
+        site.endpoint.discard(busy)
+        assert busy.look_count < 10
+
+
+@pytest.mark.anyio
 async def test_connection_past_the_limit_is_refused_while_all_are_busy(tmp_path: Path) -> None:
     async with open_site(tmp_path, Limits(max_connections=1)) as site:
         busy = await site.connect()

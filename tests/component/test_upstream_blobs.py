@@ -272,6 +272,15 @@ async def test_a_redirect_loop_is_a_protocol_error(
     assert upstream.count() == 6
 
 
+@pytest.mark.parametrize("name", ["a..test", "a" * 64 + ".test"])
+async def test_a_redirect_to_a_name_that_no_host_can_have_is_a_protocol_error(
+    upstream: ScriptedUpstream, registry: Registry, blob: Digest, name: str
+) -> None:
+    upstream.fail(Fault(redirect_to=f"http://{name}/"))
+    with pytest.raises(UpstreamProtocolError, match="no host has such a name"):
+        await registry.open_blob(BUSYBOX, blob, deadline=soon())
+
+
 async def test_a_transient_fault_of_the_target_is_retried_with_a_fresh_url(
     upstream: ScriptedUpstream, registry: Registry, blob: Digest
 ) -> None:

@@ -54,6 +54,11 @@ def test_a_url_that_is_none_is_a_protocol_error() -> None:
         raise aiohttp.InvalidURL("http://x y")
 
 
+def test_a_name_that_no_host_can_have_is_a_protocol_error() -> None:
+    with pytest.raises(UpstreamProtocolError, match="no host"), map_faults("registry..test"):
+        "registry..test".encode("idna")
+
+
 def test_our_own_mistakes_are_not_translated() -> None:
     with pytest.raises(KeyError), map_faults("registry.test"):
         raise KeyError("x")

@@ -94,6 +94,8 @@ def test_upstreams_words_are_one_safe_line(body: bytes, expected: str) -> None:
         ("1.5", None),
         ("", None),
         ("99999999999999999999", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2030 00:00:00 +99999999999999", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, expected: float | None) -> None:
@@ -111,6 +113,8 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, expected: float | N
             RateLimit(100, 7, 9),
         ),
         ({"ratelimit-limit": "many"}, None),
+        ({"ratelimit-limit": "9" * 5_000}, None),
+        ({"ratelimit-remaining": "1;w=" + "9" * 5_000}, RateLimit(None, 1, None)),
     ],
 )
 def test_rate_limits_are_read(headers: dict[str, str], expected: RateLimit | None) -> None:
@@ -181,6 +185,8 @@ def test_a_location_is_followed_as_it_is_written(location: str, expected: str) -
         "https://[/x",
         "https://cdn.test:99999/x",
         "data:,x",
+        "/x\x7f",
+        "/x\ty",
     ],
 )
 def test_a_location_that_is_not_safe_is_refused(location: str) -> None:
