@@ -18,6 +18,7 @@ from tests.fakes.stocked import Stock, stock
 from tests.fakes.upstream import ThreadedUpstream
 from tests.fakes.upstream_content import Image, make_bytes
 from tests.system.raw import ask
+from tools.options import NotADataDirectory, become_owner
 
 pytestmark = pytest.mark.system
 
@@ -265,8 +266,6 @@ def test_another_user_is_refused_and_told_whom_to_be(stocked: Stock) -> None:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
         try:
-            from tools.options import NotADataDirectory, become_owner
-
             become_owner(stocked.path)
         except NotADataDirectory as exc:
             os._exit(7 if "run this as root: sudo -u root" in str(exc) else 8)
