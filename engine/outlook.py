@@ -124,11 +124,6 @@ class Outlook:
             if digest in closures.close_over(await self._index.find_pinned(glob))
         ]
 
-    async def is_in_use(self, digest: Digest, used_at: float, now: float) -> bool:
-        """Whether a client may be in the middle of pulling it."""
-        guard = await self._make_guard(now)
-        return used_at >= guard.in_use_since or digest in guard.named
-
     async def _make_guard(self, now: float) -> Guard:
         async def list_pins() -> Sequence[str]:
             return await self.list_pins()

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import click
 
@@ -11,7 +11,7 @@ from engine.freshness import Freshness, decide
 from engine.index_inspection import IndexInspection
 from engine.index_readonly import ReadOnlyConnections
 from engine.index_records import TagRecord
-from engine.index_views import BlobFilter, TagView
+from engine.index_views import BlobFilter, RepositoryView, TagView
 from engine.names import Location, Tag
 from engine.settings import UpstreamSettings
 from engine.subject import parse_location, parse_upstream
@@ -50,6 +50,9 @@ _TAGS = (
     Column("is_stored", "Stored"),
     Column("is_fresh", "Fresh"),
 )
+
+Row = tuple[Value, ...]
+_SLACK = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def blobs(site: Site, *, selection: Selection, ordering: Ordering) -> None:
         selection.older_than,
         selection.unused_since,
     )
-    rows = asyncio.run(_list_blobs(site, wanted))
+    rows = asyncio.run(_list_blobs(site, wanted, ordering))
     show(_report("blobs", _BLOBS, rows, ordering), is_json=site.is_json)
 
 
@@ -126,11 +129,11 @@ def blobs(site: Site, *, selection: Selection, ordering: Ordering) -> None:
 def repositories(site: Site, *, selection: Selection, ordering: Ordering) -> None:
     """List repositories, and what is stored of them. --older-than is --unused-since here."""
     rows = [
-        row
-        for row in asyncio.run(_list_repositories(site, selection))
-        if _is_larger(row["stored_bytes"], selection)
-        and _is_before(row["used_at"], selection.unused_since)
-        and _is_before(row["used_at"], selection.older_than)
+        _row(_REPOSITORIES, view)
+        for view in asyncio.run(_list_repositories(site, selection))
+        if (selection.larger_than is None or view.stored_bytes > selection.larger_than)
+        and _is_before(view.used_at, selection.unused_since)
+        and _is_before(view.used_at, selection.older_than)
     ]
     show(_report("repositories", _REPOSITORIES, rows, ordering), is_json=site.is_json)
 
@@ -145,11 +148,7 @@ def tags(site: Site, *, selection: Selection, ordering: Ordering) -> None:
         raise click.UsageError("tags have no size and no use: --larger-than and --unused-since")
     now = time.time()
     rows = [
-        {
-            **asdict(view),
-            "name": view.name,
-            "is_fresh": is_fresh(view, site.settings.upstreams, now),
-        }
+        (*_row(_TAGS[:-1], view), is_fresh(view, site.settings.upstreams, now))
         for view in asyncio.run(_list_tags(site, selection))
         if _is_before(view.changed_at, selection.older_than)
     ]
@@ -177,17 +176,22 @@ def locate(
     return location.upstream, location
 
 
-async def _list_blobs(site: Site, wanted: BlobFilter) -> list[dict[str, Value]]:
+async def _list_blobs(site: Site, wanted: BlobFilter, ordering: Ordering) -> list[Row]:
+    rows: list[Row] = []
     async with ReadOnlyConnections(site.layout.index_path) as connections:
-        index = IndexInspection(connections)
-        return [asdict(view) async for view in index.iter_blobs(wanted)]
+        async for view in IndexInspection(connections).iter_blobs(wanted):
+            rows.append(_row(_BLOBS, view))
+            if ordering.limit is not None and len(rows) > ordering.limit + _SLACK:
+                # Of a million, only those are kept that may be shown.
+                rows = sort_rows(_BLOBS, rows, ordering)
+    return rows
 
 
-async def _list_repositories(site: Site, selection: Selection) -> list[dict[str, Value]]:
+async def _list_repositories(site: Site, selection: Selection) -> list[RepositoryView]:
     async with ReadOnlyConnections(site.layout.index_path) as connections:
         index = IndexInspection(connections)
         return [
-            asdict(await index.describe_repository(location))
+            await index.describe_repository(location)
             for location in await _choose_locations(site, index, selection)
         ]
 
@@ -212,37 +216,30 @@ async def _choose_locations(
     ]
 
 
-def _report(
-    key: str, columns: Sequence[Column], rows: Iterable[Mapping[str, Value]], ordering: Ordering
-) -> Report:
-    chosen = sort_rows(columns, rows, ordering)
-    values = [[row[column.key] for column in columns] for row in chosen]
-    return Report(listings=[Listing(key, columns, values)])
+def _report(key: str, columns: Sequence[Column], rows: list[Row], ordering: Ordering) -> Report:
+    return Report(listings=[Listing(key, columns, sort_rows(columns, rows, ordering))])
 
 
-def sort_rows(
-    columns: Sequence[Column], rows: Iterable[Mapping[str, Value]], ordering: Ordering
-) -> list[Mapping[str, Value]]:
+def sort_rows(columns: Sequence[Column], rows: list[Row], ordering: Ordering) -> list[Row]:
     """Sort rows by a column, and cut to the limit; what has no value comes last. Pure."""
-    (column,) = (each for each in columns if each.key == ordering.sort)
-    is_descending = (column.kind in (Kind.BYTES, Kind.COUNT)) is not ordering.is_reversed
-    known: list[Mapping[str, Value]] = []
-    unknown: list[Mapping[str, Value]] = []
-    for row in rows:
-        (unknown if row[column.key] is None else known).append(row)
-    known.sort(key=lambda row: _comparable(row[column.key]), reverse=is_descending)
+    place = [column.key for column in columns].index(ordering.sort)
+    is_number = columns[place].kind in (Kind.BYTES, Kind.COUNT)
+    known = [row for row in rows if row[place] is not None]
+    known.sort(
+        key=lambda row: _comparable(row[place]), reverse=is_number is not ordering.is_reversed
+    )
+    unknown = [row for row in rows if row[place] is None]
     return [*known, *unknown][: ordering.limit]
+
+
+def _row(columns: Sequence[Column], view: object) -> Row:
+    return tuple(getattr(view, column.key) for column in columns)
 
 
 def _comparable(value: Value) -> tuple[float, str]:
     return (0.0, value) if isinstance(value, str) else (float(value or 0), "")
 
 
-def _is_larger(value: Value, selection: Selection) -> bool:
-    bound = selection.larger_than
-    return bound is None or (isinstance(value, int) and value > bound)
-
-
-def _is_before(value: Value, bound: float | None) -> bool:
+def _is_before(at: float | None, bound: float | None) -> bool:
     """Whether a time lies before `bound`; what was never used lies before all."""
-    return bound is None or value is None or (isinstance(value, int | float) and value < bound)
+    return bound is None or at is None or at < bound

@@ -108,3 +108,33 @@ def test_the_least_recently_used_entry_goes_first(
 def test_a_missing_file_is_an_error_and_not_an_empty_body(table: Hot) -> None:
     with pytest.raises(FileNotFoundError):
         table.open_file(Digest("sha256:" + "0" * 64))
+
+
+def test_a_repository_may_be_forgotten_and_others_not(tmp_path: Path, table: Hot) -> None:
+    content = _content(tmp_path, b"shared")
+    elsewhere = Location("ghcr.io", Repository("a"))
+    for location in (HERE, elsewhere):
+        table.add(Kind.BLOB, location, content)
+    table.forget_repositories(lambda location: location == HERE)
+    assert table.find(Kind.BLOB, HERE, content.digest) is None
+    assert table.find(Kind.BLOB, elsewhere, content.digest) is content
+    table.close()
+
+
+def test_revoking_stops_those_who_send_that_file_and_no_other(tmp_path: Path, table: Hot) -> None:
+    content = _content(tmp_path, b"damaged")
+    path = tmp_path / content.digest.hex
+    held = table.open_file(content.digest)
+    path.rename(tmp_path / "old")
+    path.write_bytes(b"damaged")
+    with path.open("rb") as other:
+        table.revoke(content.digest, other.fileno())
+    assert not held.is_revoked
+    held.release()
+    anew = table.open_file(content.digest)
+    table.add(Kind.BLOB, HERE, content)
+    table.revoke(content.digest)
+    assert anew.is_revoked
+    assert table.find(Kind.BLOB, HERE, content.digest) is None
+    anew.release()
+    table.close()

@@ -68,11 +68,11 @@ async def test_writes_nothing_whatever_is_asked(path: Path) -> None:
 
 async def test_outlives_an_index_that_is_replaced_under_it(path: Path) -> None:
     async with ReadOnlyConnections(path):
-        _set_aside(path)
+        os.rename(path, path.with_suffix(".old"))
         index = await Index.open(path)
         await index.commit_blob(HERE, blob_of(9), link_of(9))
     # It was the last to close the old file, and must not take the new one's WAL for its own.
-    assert _wal_bytes(path) > 0
+    assert os.stat(f"{path}-wal").st_size > 0
     await index.aclose()
     async with ReadOnlyConnections(path) as connections:
         assert await IndexInspection(connections).find_blob(digest_of(9)) is not None
@@ -162,11 +162,3 @@ async def test_sums_agree_with_each_other(path: Path) -> None:
     assert (young.blob_count, young.stored_bytes) == (2, 25)
     assert books.blob_count == books.actual_count == 3
     assert books.disk_bytes == books.actual_bytes == 3 * 4096
-
-
-def _set_aside(path: Path) -> None:
-    path.rename(path.with_suffix(".old"))
-
-
-def _wal_bytes(path: Path) -> int:
-    return Path(f"{path}-wal").stat().st_size

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.names import Digest
 from tests.fakes.damage import blob_path, flip_bit, kept_in_quarantine
 from tests.fakes.mirror import PROGRAM, Mirror, Site, site_of
 from tests.fakes.stocked import Stock, stock
@@ -207,6 +209,28 @@ def test_in_a_terminal_verifying_shows_its_progress(stocked: Stock) -> None:
     assert "verifying" in shown
     assert "13 blobs" in shown
     assert "0 wrong" in shown
+
+
+def test_an_interrupted_run_ends_at_once_and_says_how_to_go_on(stocked: Stock) -> None:
+    endless = blob_path(stocked.path, Digest(f"sha256:{'f' * 64}"))
+    endless.parent.mkdir(exist_ok=True)
+    endless.touch()
+    os.truncate(endless, 64 * 1024**3)  # without a block: it takes no room, but a minute to read
+    ours, theirs = pty.openpty()
+    command = [str(PROGRAM), "verify-digests", "--data", str(stocked.path)]
+    child = subprocess.Popen(command, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+    while b"verifying" not in shown:
+        shown += os.read(ours, 65536)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 130
+    os.close(ours)
+    state = json.loads((stocked.path / "verify.state").read_bytes())
+    assert state["after"] < f"sha256:{endless.name}"
+    endless.unlink()
+    resumed = subprocess.run([*command, "--resume", "--json"], capture_output=True, timeout=60)
+    assert json.loads(resumed.stdout)["checked_count"] == len(stocked.all_digests())
 
 
 def test_piped_output_has_no_escapes_and_one_line_each(stocked: Stock) -> None:
