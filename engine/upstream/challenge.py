@@ -80,13 +80,14 @@ def check_realm(realm: str, upstream: URL) -> URL:
     """
     try:
         url = URL(realm)
+        host = url.host  # it is decoded only now, and may be no IDNA
     except ValueError as exc:
         raise UpstreamProtocolError(f"{upstream.host}: token realm {realm!r} is no URL") from exc
-    if url.scheme not in ("http", "https") or not url.host or url.user or url.password:
+    if url.scheme not in ("http", "https") or not host or url.user or url.password:
         raise UpstreamProtocolError(f"{upstream.host}: token realm {realm!r} is not usable")
     if upstream.scheme == "https" and url.scheme != "https":
         raise UpstreamProtocolError(f"{upstream.host}: token realm {realm!r} is not https")
-    if not is_same_site(url.host, upstream.host or ""):
+    if not is_same_site(host, upstream.host or ""):
         raise UpstreamProtocolError(
             f"{upstream.host}: token realm {realm!r} is at a foreign host; nothing was sent to it"
         )

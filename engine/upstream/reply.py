@@ -145,9 +145,10 @@ def next_hop(current: URL, location: str) -> URL:
             raise ValueError("it holds characters that no request line may")
         url = current.join(URL(location, encoded=location.isascii() and " " not in location))
         url = url.with_user(None).with_fragment(None)
+        host = url.host  # it is decoded only now, and may be no IDNA
     except ValueError as exc:
         raise UpstreamProtocolError(f"{current.host}: bad location {location[:200]!r}") from exc
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise UpstreamProtocolError(f"{current.host}: location is no http URL: {url.scheme}:")
     if current.scheme == "https" and url.scheme == "http":
         raise UpstreamProtocolError(f"{current.host}: redirect from https to http://{url.host}")

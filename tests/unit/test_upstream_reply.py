@@ -187,6 +187,8 @@ def test_a_location_is_followed_as_it_is_written(location: str, expected: str) -
         "data:,x",
         "/x\x7f",
         "/x\ty",
+        "http://xn--/",
+        "https://a.xn--b.test/",
     ],
 )
 def test_a_location_that_is_not_safe_is_refused(location: str) -> None:
