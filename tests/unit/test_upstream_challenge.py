@@ -137,6 +137,7 @@ def test_a_realm_of_the_same_site_may_be_asked(realm: str, upstream: str) -> Non
 @pytest.mark.parametrize(
     "realm",
     [
+        "https://a.xn--b.docker.io/token",
         "https://auth.evil.com/token",
         "http://auth.docker.io/token",
         "https://auth.docker.io@evil.com/token",
