@@ -20,6 +20,7 @@ from engine.errors import (
     StorageError,
     UpstreamError,
     UpstreamProtocolError,
+    UpstreamRateLimited,
     UpstreamUnavailable,
 )
 from engine.fill import Fill, Outcome
@@ -98,7 +99,8 @@ class Lead:
 
     async def _run(self) -> None:
         try:
-            await self._adopt_partial(await self._partial.open())
+            if self._partial.is_left:
+                await self._adopt_partial()
         except StorageError as exc:
             self._stop_storing(exc)
         try:
@@ -110,9 +112,10 @@ class Lead:
             self._restart()
             await self._download()
 
-    async def _adopt_partial(self, left_bytes: int) -> None:
+    async def _adopt_partial(self) -> None:
         """Hash what an earlier run left, so that only the rest has to be fetched."""
         fill = self._fill
+        left_bytes = await self._partial.open(fill.size_bytes or 0)
         if left_bytes == 0:
             return
         if fill.size_bytes is None or left_bytes >= fill.size_bytes:
@@ -133,7 +136,7 @@ class Lead:
         self._fill.stop_storing()
 
     def _restart(self) -> None:
-        if self._fill.window is None:
+        if self._fill.window is None and self._partial.is_open:
             try:
                 self._partial.empty()
             except StorageError as exc:
@@ -147,7 +150,7 @@ class Lead:
             before = fill.written_bytes
             try:
                 await self._stream_once()
-            except (UpstreamUnavailable, UpstreamProtocolError) as exc:
+            except (UpstreamUnavailable, UpstreamRateLimited, UpstreamProtocolError) as exc:
                 cause: UpstreamError = exc
             else:
                 cause = UpstreamUnavailable("upstream's body ended before the blob did")
@@ -195,20 +198,29 @@ class Lead:
         )
         try:
             self._check_size(stream.size_bytes)
-            await self._reserve(stream.size_bytes)
+            await self._make_room(stream.size_bytes)
             fill.open(stream.size_bytes)
             async for piece in stream:
                 await self._take(piece)
         finally:
             await stream.aclose()
 
-    async def _reserve(self, size_bytes: int | None) -> None:
-        """Have room for all of it, so that clients can be told whether it is stored."""
-        if self._fill.window is None and size_bytes is not None:
-            try:
+    async def _make_room(self, claimed_bytes: int | None) -> None:
+        """Have a file, and room for all of it, so that clients can be told whether it is stored.
+
+        Not before upstream has said yes: what a manifest names need not exist, and asking for it
+        must neither evict anything nor hold a file open.
+        """
+        if self._fill.window is not None:
+            return
+        size_bytes = (self._fill.size_bytes if claimed_bytes is None else claimed_bytes) or 0
+        try:
+            if self._partial.is_open:
                 await self._partial.reserve(size_bytes)
-            except StorageError as exc:
-                self._stop_storing(exc)
+            elif await self._partial.open(size_bytes) > 0:
+                self._partial.empty()
+        except StorageError as exc:
+            self._stop_storing(exc)
 
     async def _take(self, piece: bytes) -> None:
         """Store a piece and publish it, or publish it without storing."""

@@ -31,6 +31,9 @@ class Leftovers:
     def __len__(self) -> int:
         return len(self._leftovers)
 
+    def __contains__(self, digest: Digest) -> bool:
+        return digest in self._leftovers
+
     def oldest_first(self) -> list[Leftover]:
         """List all of them."""
         return sorted(self._leftovers.values(), key=lambda leftover: leftover.left_at)

@@ -37,7 +37,17 @@ class Partial:
         self._leftovers = leftovers
         self._promise: Promise | None = None
 
-    async def open(self) -> int:
+    @property
+    def is_left(self) -> bool:
+        """Whether an earlier fill left a file to go on with."""
+        return self._fill.digest in self._leftovers
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` has been called with success."""
+        return self._promise is not None
+
+    async def open(self, promised_bytes: int) -> int:
         """Make the file, or take what is left of an earlier one; return its size in bytes.
 
         Raises `StorageError`; what is left stays a leftover then, as when this is cancelled.
@@ -45,7 +55,7 @@ class Partial:
         fill = self._fill
         leftover = self._leftovers.take(fill.digest)
         try:
-            promise = await self._room.promise(fill.size_bytes or 0)
+            promise = await self._room.promise(promised_bytes)
             try:
                 fd = self._blob_directory.open_partial(fill.digest)
             except BaseException:

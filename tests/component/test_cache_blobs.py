@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 
 from engine.cache import Cache
-from engine.errors import BlobUnknown, DigestMismatch, SizeMismatch, UpstreamUnavailable
+from engine.errors import (
+    BlobUnknown,
+    DigestMismatch,
+    SizeMismatch,
+    UpstreamRateLimited,
+    UpstreamUnavailable,
+)
 from engine.fill import HELD_BACK_BYTES
 from engine.lookup import CacheStatus
-from engine.names import Digest
+from engine.names import Digest, Repository
+from engine.upstream.api import BlobStream
 from tests.fakes.caches import (
     BUSYBOX,
     mirror_of,
@@ -18,6 +25,7 @@ from tests.fakes.caches import (
     read_fill,
     read_lookup,
 )
+from tests.fakes.memory_upstream import MemoryStream, MemoryUpstream, cache_before
 from tests.fakes.upstream import Fault, Gate, ScriptedUpstream
 from tests.fakes.upstream_content import make_bytes
 
@@ -125,6 +133,32 @@ async def test_a_resumption_that_goes_wrong_does_not_harm_the_bytes(
         assert await read_blob(cache, BUSYBOX, digest) == BIG
 
 
+class LimitingUpstream(MemoryUpstream):
+    """Breaks a body off, answers the first resumption by 429, and the next as it should."""
+
+    async def open_blob(
+        self,
+        repository: Repository,
+        digest: Digest,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        deadline: float,
+    ) -> BlobStream:
+        self.calls.append(f"open_blob {start}")
+        if self.calls.count("open_blob 300000") == 1:
+            raise UpstreamRateLimited("429", retry_after_s=1.0)
+        return MemoryStream(BIG, start, end or 300_000)
+
+
+async def test_a_rate_limit_in_the_middle_of_a_body_is_waited_out(tmp_path: Path) -> None:
+    upstream = LimitingUpstream()
+    digest = upstream.content.add_blob(REPOSITORY, BIG)
+    async with cache_before(tmp_path, upstream) as cache:
+        assert await read_blob(cache, BUSYBOX, digest) == BIG
+    assert upstream.calls == ["open_blob 0", "open_blob 300000", "open_blob 300000"]
+
+
 async def test_an_upstream_that_breaks_without_progress_ends_the_fill_and_keeps_the_partial(
     tmp_path: Path,
 ) -> None:
@@ -228,8 +262,9 @@ async def test_a_damaged_partial_of_an_earlier_run_heals_itself(tmp_path: Path) 
 async def test_a_whole_partial_is_committed_without_a_download(tmp_path: Path) -> None:
     async with ScriptedUpstream() as upstream:
         digest = upstream.content.add_blob(REPOSITORY, BIG)
+        (tmp_path / "partial").mkdir()
+        (tmp_path / "partial" / digest.replace(":", "-")).write_bytes(BIG)
         async with mirror_of(tmp_path, upstream) as cache:
-            (tmp_path / "partial" / digest.replace(":", "-")).write_bytes(BIG)
             assert await read_blob(cache, BUSYBOX, digest) == BIG
             assert upstream.count(method="GET", kind="blob") == 0
             assert upstream.count(method="HEAD", kind="blob") == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.cache import Cache
-from engine.errors import DigestMismatch, UpstreamUnavailable
+from engine.errors import BlobUnknown, DigestMismatch, UpstreamUnavailable
 from engine.fill import HELD_BACK_BYTES
 from engine.leftovers import Leftover
 from engine.lookup import CacheStatus
@@ -281,6 +281,22 @@ async def test_a_leftover_of_a_blob_that_cannot_be_begun_stays_one(tmp_path: Pat
         assert upstream.count(kind="blob") == 1
         assert [kept.digest for kept in cache._store.leftovers.oldest_first()] == [image.layers[0]]
         assert cache._store.space.reserved_bytes == 0
+
+
+async def test_a_blob_takes_no_room_before_upstream_says_that_it_is_there(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        image = upstream.content.add_image(REPOSITORY, "1", (MEDIUM,))
+        await cache.get_manifest(BUSYBOX, Tag("1"))
+        gate = Gate()
+        upstream.fail(Fault(hold=gate, status=404), kind="blob")
+        lookup = await cache.get_blob(BUSYBOX, image.layers[0])
+        await gate.wait_reached()
+        assert cache._store.space.reserved_bytes == 0
+        assert list((tmp_path / "partial").iterdir()) == []
+        gate.open()
+        assert lookup.reader is not None
+        with pytest.raises(BlobUnknown):
+            await read_fill(lookup.reader)
 
 
 async def test_a_reader_may_leave_what_is_not_stored_at_any_await(tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ async def settle(cache: Cache) -> None:
 def kept_indexes(data: Path) -> list[str]:
     """List the damaged indexes that were set aside."""
     return [
-        path.name for path in data.glob("index.sqlite3.damaged-*") if path.suffix[-4:] != "-wal"
+        path.name
+        for path in data.glob("index.sqlite3.damaged-*")
+        if not path.name.endswith(("-wal", "-shm"))  # they go with the index that they are of
     ]
 
 
