@@ -105,7 +105,6 @@ _DROP_TAG = """
         (SELECT id FROM repository WHERE upstream = :upstream AND name = :repository)
 """
 _FORGET_BLOB = "DELETE FROM blob WHERE digest = :digest"
-_MARK_PUBLIC = "UPDATE blob SET is_public = 1 WHERE digest = :digest"
 # Uses within seconds of its storing are the pull that stored it.
 _RECORD_USE = """
     UPDATE blob SET used_at = max(used_at, :used_at), use_count = use_count + 1,
@@ -214,10 +213,6 @@ class Index:
     async def forget_blob(self, digest: Digest) -> None:
         """Drop a blob's row; only then may its file go. Links stay: they are facts of upstream."""
         await self.connections.write(Statement(_FORGET_BLOB, [{"digest": digest}]))
-
-    async def mark_public(self, digest: Digest) -> None:
-        """Record that a stored blob was fetched without credentials."""
-        await self.connections.write(Statement(_MARK_PUBLIC, [{"digest": digest}]))
 
     async def record_uses(self, used_at: Mapping[Digest, float]) -> None:
         """Record when blobs were last used; those that are gone are passed over.

@@ -153,12 +153,6 @@ async def test_a_public_blob_stays_public(index: Index) -> None:
     assert blob == blob_of(1, is_public=True)
 
 
-async def test_a_blob_becomes_public_when_it_is_marked(index: Index) -> None:
-    await index.commit_blob(HERE, blob_of(1), link_of(1))
-    await index.mark_public(digest_of(1))
-    assert await index.find(HERE, digest_of(1)) == (link_of(1), blob_of(1, is_public=True))
-
-
 async def test_a_forgotten_blob_leaves_its_link(index: Index) -> None:
     await index.commit_blob(HERE, blob_of(1), link_of(1))
     await index.forget_blob(digest_of(1))

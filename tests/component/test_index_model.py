@@ -163,12 +163,6 @@ class IndexMachine(RuleBasedStateMachine):
         self.runner.run(self.index.forget_blob(digest))
         self.blobs.pop(digest, None)
 
-    @rule(digest=DIGESTS)
-    def mark_public(self, digest: Digest) -> None:
-        self.runner.run(self.index.mark_public(digest))
-        if digest in self.blobs:
-            self.blobs[digest] = replace(self.blobs[digest], is_public=True)
-
     @rule(used_at=st.dictionaries(DIGESTS, TIMES))
     def record_uses(self, used_at: dict[Digest, float]) -> None:
         self.runner.run(self.index.record_uses(used_at))

@@ -1,18 +1,11 @@
 """An upstream in trouble: retries, pauses, the circuit breaker, and what the errors say."""
 
 import asyncio
-import datetime
-import ipaddress
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from engine.errors import (
     UpstreamProtocolError,
@@ -20,6 +13,7 @@ from engine.errors import (
 )
 from engine.names import Tag
 from engine.upstream.registry import Registry
+from tests.fakes.untrusted import make_untrusted_tls
 from tests.fakes.upstream import Fault, Gate, ScriptedUpstream
 from tests.fakes.upstream_client import (
     BUSYBOX,
@@ -221,38 +215,8 @@ async def test_what_is_no_http_is_a_protocol_error() -> None:
                 await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
 
 
-def self_signed(directory: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = directory / "pem"
-    pem.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
-
-
 async def test_a_certificate_that_is_not_trusted_is_unavailable_and_named(tmp_path: Path) -> None:
-    async with ScriptedUpstream(tls=self_signed(tmp_path)) as upstream:
+    async with ScriptedUpstream(tls=make_untrusted_tls(tmp_path)) as upstream:
         assert upstream.url.startswith("https://")
         async with open_registry(upstream.settings()) as registry:
             with pytest.raises(UpstreamUnavailable, match="certificate is not trusted"):

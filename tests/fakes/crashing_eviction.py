@@ -1,19 +1,13 @@
-"""A child process that evicts and kills itself at the n-th disk call.
+"""A child process that evicts and kills itself at the n-th disk call."""
 
-It is forked, since starting Python anew for each call would take minutes.
-"""
-
-import asyncio
-import os
 import time
-import traceback
 from pathlib import Path
 
 from engine.cache import Cache
 from engine.eviction import IN_USE_S
 from engine.names import Digest
 from tests.fakes.caches import BUSYBOX, read_blob
-from tests.fakes.crashing_pull import Fuse, arm
+from tests.fakes.fuse import run_until
 from tests.fakes.memory_upstream import MemoryUpstream, settle_fills
 from tests.fakes.small_caches import KIB, small_cache
 from tests.fakes.upstream_content import make_bytes
@@ -46,19 +40,5 @@ async def evict(data: Path) -> None:
 
 
 def evict_until(data: Path, number: int) -> int:
-    """Evict in a child that is killed at disk call `number`; return its wait status.
-
-    0 where all was over before that call.
-    """
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            arm(Fuse(number))
-            asyncio.run(evict(data))
-            status = 0
-        except BaseException:  # noqa: BLE001  # whatever it is, the child must not return
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitpid(pid, 0)[1]
+    """Evict in a child that is killed at disk call `number`; return its wait status."""
+    return run_until(number, lambda _: evict(data))

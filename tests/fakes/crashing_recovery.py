@@ -1,17 +1,11 @@
-"""A child process that starts on a damaged data directory and kills itself at the n-th disk call.
+"""A child that starts on a damaged data directory and kills itself at the n-th disk call."""
 
-It is forked, since starting Python anew for each of a hundred calls would take minutes.
-"""
-
-import asyncio
-import os
-import traceback
 from pathlib import Path
 
 from engine import index_connections, snapshot
 from engine.cache import Cache
 from tests.fakes.caches import BUSYBOX, read_blob, read_content
-from tests.fakes.crashing_pull import Fuse, arm
+from tests.fakes.fuse import Fuse, run_until
 from tests.fakes.memory_upstream import MemoryUpstream, cache_before, settle_fills
 from tests.fakes.upstream_content import Image, make_bytes
 
@@ -45,21 +39,10 @@ async def recover(data: Path) -> None:
 
 
 def recover_until(data: Path, number: int) -> int:
-    """Recover in a child that is killed at disk call `number`; return its wait status.
+    """Recover in a child that is killed at disk call `number`; return its wait status."""
 
-    0 where all was over before that call.
-    """
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            fuse = Fuse(number)
-            arm(fuse)
-            vars(snapshot)["back_up"] = fuse.wrap(index_connections.back_up)
-            asyncio.run(recover(data))
-            status = 0
-        except BaseException:  # noqa: BLE001  # whatever it is, the child must not return
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitpid(pid, 0)[1]
+    async def work(fuse: Fuse) -> None:
+        vars(snapshot)["back_up"] = fuse.wrap(index_connections.back_up)
+        await recover(data)
+
+    return run_until(number, work)

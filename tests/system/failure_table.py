@@ -14,11 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fakes.untrusted import make_untrusted_tls
 from tests.fakes.upstream import ScriptedUpstream, Seen, ThreadedUpstream
 from tests.system.failure_cases import CELLS, Cell, Move, Targets
 from tests.system.lab import Lab, site_of_all
 from tests.system.raw import Answer
-from tests.system.untrusted import make_untrusted_tls
 
 
 @dataclass(frozen=True, slots=True)
