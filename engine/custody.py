@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine import trust
-from engine.blobdir import BlobDirectory
+from engine.blobdir import BlobDirectory, FoundFile
 from engine.claims import Claims
 from engine.errors import StorageError
 from engine.hot import Hot, Kind
@@ -65,8 +65,12 @@ class Custody:
         that is there, cannot be read for now.
         """
         link, blob = await self._index.find(location, digest)
-        if blob is None and await self._adopt(digest):
-            link, blob = await self._index.find(location, digest)
+        if blob is None and self._find_whole(digest) is not None:
+            # Whoever is storing or removing it just now is waited for.
+            async with self._claims.hold(digest):
+                link, blob = await self._index.find(location, digest)
+                if blob is None and await self._adopt(digest):
+                    link, blob = await self._index.find(location, digest)
         if blob is not None and _is_verified_whole(kind, blob) and self._has_file(blob):
             blob = await self.trust.verify(blob)
         # The last look at the file: what is returned is there, until the next await.
@@ -126,10 +130,14 @@ class Custody:
         """Give up checks under way."""
         await self.trust.aclose()
 
+    def _find_whole(self, digest: Digest) -> FoundFile | None:
+        file = self._blob_directory.find_file(digest)
+        return file if file is not None and file.is_plausible(digest) else None
+
     async def _adopt(self, digest: Digest) -> bool:
         """Give a file that has no row one, as a lost index leaves many; whether that was tried."""
-        file = self._blob_directory.find_file(digest)
-        if file is None or not file.is_plausible(digest):
+        file = self._find_whole(digest)
+        if file is None:
             return False
         with log_failed_write("found blob", digest):
             await self.upkeep.adopt([adopt_record(digest, file, time.time())])

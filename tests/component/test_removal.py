@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,3 +209,36 @@ async def test_a_file_that_cannot_be_removed_is_tried_again_and_counts_until_the
         assert await site.removal.finish() == 1
         assert (site.has_file(), site.disk_bytes) == (False, 0)
         assert await site.removal.finish() == 0
+
+
+async def test_a_file_that_is_being_stored_is_waited_for_and_not_taken_for_a_lost_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_site(tmp_path) as site:
+        await site.remove()
+        index = site.store.index
+        commit, find = index.commit_manifest, index.find
+        is_renamed, may_commit, has_looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def commit_when_told(*args: Any) -> None:
+            is_renamed.set()
+            await may_commit.wait()
+            await commit(*args)
+
+        async def find_and_tell(*args: Any) -> Any:
+            found = await find(*args)
+            has_looked.set()
+            return found
+
+        monkeypatch.setattr(index, "commit_manifest", commit_when_told)
+        monkeypatch.setattr(index, "find", find_and_tell)
+        storing = asyncio.create_task(site.commit())
+        await is_renamed.wait()
+        finding = asyncio.create_task(site.store.find(Kind.MANIFEST, HERE, DIGEST))
+        await has_looked.wait()
+        may_commit.set()
+        known = await finding
+        assert known.link is not None
+        assert known.blob is not None
+        assert known.blob.is_public
+        await storing
