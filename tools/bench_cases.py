@@ -94,6 +94,7 @@ def _warm_cases(content: Content) -> list[Case]:
         _rate("tag-fresh", "manifest by tag, tagttl 60 s", fresh, who=Who.TAG_HOLDERS),
         _rate("blob-1k", "blob 1 KiB", kib1),
         _rate("blob-1k-close", "blob 1 KiB, a connection each", kib1, ("Connection: close",)),
+        _varying("blob-1k-varying", "blob 1 KiB, no two requests alike", kib1),
         _rate("blob-64k", "blob 64 KiB", kib64),
         _rate("blob-1m", "blob 1 MiB", mib1),
         _range("range", "a tenth of 1 MiB by Range", mib1),
@@ -173,6 +174,11 @@ def _rate(
     load = Load(asked.path, _CONNECTIONS, method, (ACCEPT, *headers))
     work = Warm(load, 0 if method == "HEAD" else asked.size_bytes)
     return Case(name, title, Metric.RATE, work, who)
+
+
+def _varying(name: str, title: str, asked: Fetch) -> Case:
+    load = Load(asked.path, _CONNECTIONS, is_varying=True)
+    return Case(name, title, Metric.RATE, Warm(load, asked.size_bytes))
 
 
 def _range(name: str, title: str, asked: Fetch) -> Case:

@@ -15,7 +15,7 @@ import msgspec
 from tools.bench_process import ChildFailed, Command, clean_environment
 
 _SCRIPT = """
-method = %s
+wrk.method = %s
 done = function(summary, latency, requests)
     local e = summary.errors
     io.write(string.format(
@@ -25,17 +25,27 @@ done = function(summary, latency, requests)
         latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
+# As tracing clients do it: dockerd with the containerd image store sends one for each request.
+_VARYING = """
+local count = 0
+request = function()
+    count = count + 1
+    wrk.headers["Traceparent"] = string.format("00-%032x-%016x-01", count, count)
+    return wrk.format()
+end
+"""
 _GRACE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to ask for, again and again."""
+    """What to ask for, again and again; `is_varying`: no two requests are alike."""
 
     path: str
     connections: int
     method: str = "GET"
     headers: tuple[str, ...] = ()
+    is_varying: bool = False
 
 
 class WrkResult(msgspec.Struct, frozen=True):
@@ -51,7 +61,7 @@ class WrkResult(msgspec.Struct, frozen=True):
 
 def run_wrk(program: str, address: str, load: Load, seconds: int, cpu: int) -> WrkResult:
     """Run wrk on one processor for `seconds`. Raises `ChildFailed`."""
-    # A file that is handed over, so that nothing has to be cleaned up.
+    script = _SCRIPT % msgspec.json.encode(load.method).decode()
     argv = [
         program, "--threads", "1", "--connections", str(load.connections),
         "--duration", f"{seconds}s", "--timeout", "10s", "--latency", "--script", "/dev/stdin",
@@ -60,7 +70,7 @@ def run_wrk(program: str, address: str, load: Load, seconds: int, cpu: int) -> W
     ]  # fmt: skip
     done = subprocess.run(
         Command(argv, Path("/dev/null"), cpu).pinned_argv(),
-        input=_SCRIPT % msgspec.json.encode(load.method).decode(),
+        input=script + _VARYING if load.is_varying else script,
         env=clean_environment(),
         capture_output=True,
         text=True,
