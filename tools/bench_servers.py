@@ -149,7 +149,7 @@ def start_nginx(directory: Path, cpu: int, content: Content, http: str, server: 
         # nginx cannot choose a port, but takes over the sockets that this variable names: so it
         # replaces itself, and a port that is free now is still ours then.
         environment = {"NGINX": f"{sock.fileno()};"}
-        child = Child(Command(argv, log, cpu, environment=environment), pass_fds=[sock.fileno()])
+        child = Child(Command(argv, cpu, environment=environment), log, [sock.fileno()])
     return Server(child, address, directory / "access.log")
 
 
@@ -166,7 +166,7 @@ def _start(
 ) -> Server:
     log = directory / "log"
     environment = {"OTEL_TRACES_EXPORTER": "none"}  # distribution 3 would look for a collector
-    child = Child(Command(argv, log, cpu, working, environment))
+    child = Child(Command(argv, cpu, working, environment), log)
     return Server(child, child.wait_for(pattern), log)
 
 

@@ -21,7 +21,7 @@ WAIT = "import sys; print('ready', flush=True); sys.stdin.read(); import signal;
 
 
 def start(directory: Path, code: str) -> Child:
-    return Child(Command([sys.executable, "-c", code], directory / "log", CPU))
+    return Child(Command([sys.executable, "-c", code], CPU), directory / "log")
 
 
 def test_a_child_stays_on_its_processor_and_ends(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_time_and_memory_are_those_of_the_child_and_its_children(tmp_path: Path)
     try:
         child.wait_for("(ready)")
         inner = family(child.pid)[1]
-        assert cpu_s(child.pid) >= 0.2
+        assert cpu_s(child.pid) >= 0.15  # of 0.2, in whole ticks
         assert peak_rss_bytes(child.pid) >= 64 * 2**20
         reset_peak_rss(child.pid)
         assert peak_rss_bytes(child.pid) >= 64 * 2**20  # it still has it
