@@ -54,7 +54,8 @@ class Paced:
     """Small hits at a fixed rate, with company."""
 
     asked: Fetch
-    noise: Noise
+    noise: Noise = Noise.NOTHING
+    method: str = "GET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,11 @@ def _warm_cases(content: Content) -> list[Case]:
     tag, fresh = app.by_tag, fresh_tag(app)
     return [
         _rate("manifest", "manifest by digest", app.by_digest),
-        _rate("manifest-head", "manifest by digest, HEAD", app.by_digest, method="HEAD"),
         _rate("tag", "manifest by tag, tagttl 0", tag, who=Who.MIRRORS),
         _rate("tag-fresh", "manifest by tag, tagttl 60 s", fresh, who=Who.TAG_HOLDERS),
         _rate("blob-1k", "blob 1 KiB", kib1),
         _rate("blob-1k-close", "blob 1 KiB, a connection each", kib1, ("Connection: close",)),
+        _varying("blob-1k-varying", "blob 1 KiB, no two requests alike", kib1),
         _rate("blob-64k", "blob 64 KiB", kib64),
         _rate("blob-1m", "blob 1 MiB", mib1),
         _range("range", "a tenth of 1 MiB by Range", mib1),
@@ -104,9 +105,15 @@ def _warm_cases(content: Content) -> list[Case]:
 def _load_cases(content: Content) -> list[Case]:
     _, small, _, _, large = content.app.blobs
     crowd = Crowded(Load(small.path, 500), small.size_bytes, large.path, 500)
-    title = "1 KiB at 30 % of the peak rate"
+    title, manifest = "1 KiB at 30 % of the peak rate", content.app.by_digest
     return [
-        Case("paced", title, Metric.P99, Paced(small, Noise.NOTHING)),
+        Case(
+            "manifest-head",
+            "HEAD of a manifest at 30 % of GET's peak rate",
+            Metric.P99,
+            Paced(manifest, method="HEAD"),
+        ),
+        Case("paced", title, Metric.P99, Paced(small)),
         Case(
             "paced-downloads",
             f"{title}, beside downloads",
@@ -167,12 +174,15 @@ def _rate(
     asked: Fetch,
     headers: tuple[str, ...] = (),
     *,
-    method: str = "GET",
     who: Who = Who.ALL,
 ) -> Case:
-    load = Load(asked.path, _CONNECTIONS, method, (ACCEPT, *headers))
-    work = Warm(load, 0 if method == "HEAD" else asked.size_bytes)
-    return Case(name, title, Metric.RATE, work, who)
+    load = Load(asked.path, _CONNECTIONS, (ACCEPT, *headers))
+    return Case(name, title, Metric.RATE, Warm(load, asked.size_bytes), who)
+
+
+def _varying(name: str, title: str, asked: Fetch) -> Case:
+    load = Load(asked.path, _CONNECTIONS, is_varying=True)
+    return Case(name, title, Metric.RATE, Warm(load, asked.size_bytes))
 
 
 def _range(name: str, title: str, asked: Fetch) -> Case:

@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 
 from tools.bench_report import CaseReport, Report, Result
 
-_WIDTH = 900
-_LABEL_WIDTH = 330
+_WIDTH = 940
+_LABEL_WIDTH = 370
 _BAR_HEIGHT = 13
 _GAP = 9
 _TOP = 56
@@ -70,7 +70,7 @@ def _draw_case(case: CaseReport, y: int, colors: dict[str, str]) -> list[str]:
 
 
 def _draw_legend(colors: dict[str, str]) -> list[str]:
-    parts = [_text(12, 20, "Longer is better; each step of a bar's length is a factor.", "label")]
+    parts = [_text(12, 20, "Longer is better; the scale is logarithmic.", "label")]
     x = 12.0
     for name, color in colors.items():
         parts.append(f'<rect x="{x}" y="31" width="11" height="11" fill="{color}"/>')

@@ -85,12 +85,12 @@ class Lab:
     def start_client(self, module: str, plan: msgspec.Struct, *, nice: int = 0) -> "Client":
         """Start a client, a module of `tools`, with its plan; the caller ends it."""
         argv = [sys.executable, "-m", f"tools.{module}"]
-        return Client(Command(argv, Path("/dev/null"), self.cpus.client, nice=nice), plan)
+        return Client(Command(argv, self.cpus.client, nice=nice), plan)
 
     def _start_relay(self, stack: ExitStack) -> str:
         argv = [sys.executable, "-m", "tools.bench_relay", self._upstream.address]
         log = self._new_directory("relay") / "log"
-        child = Child(Command([*argv, str(LIMITED_BYTES_S)], log, self.cpus.client))
+        child = Child(Command([*argv, str(LIMITED_BYTES_S)], self.cpus.client), log)
         stack.callback(child.stop)
         return child.wait_for(r"listening addr=(\S+)")
 

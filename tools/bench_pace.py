@@ -16,6 +16,8 @@ from typing import cast
 import msgspec
 import uvloop
 
+from tools.bench_pull import ACCEPT
+
 _CONNECTIONS = 64
 _TICK_S = 0.001
 _SETTLE_S = 5.0  # for the answers that are still due at the end
@@ -29,6 +31,7 @@ class Pace(msgspec.Struct, frozen=True):
     body_bytes: int
     rate: float
     seconds: float
+    method: str = "GET"
 
 
 class PaceResult(msgspec.Struct, frozen=True):
@@ -84,7 +87,8 @@ class Generator:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._request = (
-            f"GET {pace.path} HTTP/1.1\r\nHost: {pace.address}\r\nUser-Agent: bench\r\n\r\n"
+            f"{pace.method} {pace.path} HTTP/1.1\r\nHost: {pace.address}\r\n"
+            f"User-Agent: bench\r\n{ACCEPT}\r\n\r\n"
         ).encode()
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Line] = []
@@ -128,7 +132,7 @@ class Generator:
         body_bytes = int(rest.partition(b"\r\n")[0] or 0)
         if not head.startswith(b"HTTP/1.1 200 ") or body_bytes != self._pace.body_bytes:
             self._failed_count += 1
-        return body_bytes
+        return 0 if self._pace.method == "HEAD" else body_bytes
 
     def finish(self, line: _Line, due_at: float) -> None:
         """Note a response that is complete, and use its connection for the next request."""

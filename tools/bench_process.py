@@ -27,7 +27,6 @@ class Command:
     """What to run, and where. `cpu` is the number of a processor."""
 
     argv: Sequence[str]
-    log: Path
     cpu: int
     directory: Path | None = None
     environment: Mapping[str, str] | None = None  # on top of ours
@@ -44,18 +43,18 @@ class Command:
 
 
 class Child:
-    """A running process."""
+    """A running process; `log` gets its standard output and error."""
 
-    def __init__(self, command: Command, pass_fds: Sequence[int] = ()) -> None:
-        self._command = command
-        with command.log.open("ab") as log:
+    def __init__(self, command: Command, log: Path, pass_fds: Sequence[int] = ()) -> None:
+        self._log = log
+        with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command.pinned_argv(),
                 cwd=command.directory,
                 env=clean_environment() | dict(command.environment or {}),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 pass_fds=pass_fds,
             )
 
@@ -73,15 +72,15 @@ class Child:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             is_over = self._process.poll() is not None
-            match = wanted.search(self._command.log.read_bytes())
+            match = wanted.search(self._log.read_bytes())
             if match is not None:
                 return match[1].decode()
             if is_over:
                 break
             time.sleep(_POLL_S)
         self.stop()
-        last = self._command.log.read_text(errors="replace")[-2000:]
-        raise ChildFailed(f"{self._command.argv[0]} said nothing like {pattern!r}:\n{last}")
+        last = self._log.read_text(errors="replace")[-2000:]
+        raise ChildFailed(f"{self._process.args!r} said nothing like {pattern!r}:\n{last}")
 
     def stop(self) -> None:
         """End it, by SIGTERM first. Idempotent."""

@@ -107,13 +107,18 @@ def _check_body(sock: socket.socket, body: bytes, asked: Fetch, pace_bytes_s: fl
     count_bytes = len(body)
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     began_at = time.monotonic()
+    _wait_turn(began_at, count_bytes, pace_bytes_s)
     while received := sock.recv_into(buffer):
         hasher.update(buffer[:received])
         count_bytes += received
-        if pace_bytes_s:
-            time.sleep(max(0.0, began_at + count_bytes / pace_bytes_s - time.monotonic()))
+        _wait_turn(began_at, count_bytes, pace_bytes_s)
     if count_bytes != asked.size_bytes or hasher.hexdigest() != asked.xxh3:
         raise PullFailed(f"{asked.path}: {count_bytes} of {asked.size_bytes} bytes, or wrong ones")
+
+
+def _wait_turn(began_at: float, count_bytes: int, pace_bytes_s: float) -> None:
+    if pace_bytes_s:
+        time.sleep(max(0.0, began_at + count_bytes / pace_bytes_s - time.monotonic()))
 
 
 def run_plan(plan: Plan) -> PullResult:

@@ -14,22 +14,22 @@ import msgspec
 from tools.bench_cases import Case, Cold, Crowded, Noise, Paced, Warm, Who, fresh_tag
 from tools.bench_content import MIB
 from tools.bench_lab import Client, Lab
-from tools.bench_model import Fetch, Sample
+from tools.bench_model import Sample
 from tools.bench_pace import Pace, PaceResult
-from tools.bench_pull import Plan, PullResult, fetch, stages_of
+from tools.bench_pull import ACCEPT, Plan, PullResult, fetch, stages_of
 from tools.bench_servers import Server, Target
 from tools.bench_slow import Crowd
 from tools.bench_wrk import Load, WrkResult, run_wrk
 
-_PEAK_S = 1
-_SHARE_OF_PEAK = 0.3
+PEAK_S = 1
+SHARE_OF_PEAK = 0.3
 # One generator in Python keeps up with no more; it has a processor and the noise beside it.
-_MAX_PACE = 8_000.0
+MAX_PACE = 8_000.0
 _DOWNLOAD_BYTES_S = 50e6
 _CHURN_BYTES_S = 100e6
 # The kernel prefers the client that takes the time to those that make noise.
-_NOISE_NICE = 10
-_HEAD_BYTES = 2_048  # more than any head has
+NOISE_NICE = 10
+_HEAD_BYTES = 1_024  # more than any of these heads has
 
 Samples = dict[tuple[str, str], list[Sample]]  # by case and target
 
@@ -145,14 +145,19 @@ class Runner:
 
     def _measure_paced(self, work: Paced, server: Server) -> Sample:
         peak = run_wrk(
-            self._wrk, server.address, Load(work.asked.path, 32), _PEAK_S, self._lab.cpus.client
+            self._wrk,
+            server.address,
+            Load(work.asked.path, 32, (ACCEPT,)),
+            PEAK_S,
+            self._lab.cpus.client,
         )
-        rate = min(_MAX_PACE, peak.request_count / peak.duration_us * 1e6 * _SHARE_OF_PEAK)
+        rate = min(MAX_PACE, peak.request_count / peak.duration_us * 1e6 * SHARE_OF_PEAK)
         seconds = self._seconds * 2
-        pace = Pace(server.address, work.asked.path, work.asked.size_bytes, rate, seconds)
+        asked = work.asked
+        pace = Pace(server.address, asked.path, asked.size_bytes, rate, seconds, work.method)
         with self._make_noise(work.noise, server, seconds + 1.0):
             return self._lab.observe(
-                server, lambda: _read_pace(self._lab.start_client("bench_pace", pace), work.asked)
+                server, lambda: _read_pace(self._lab.start_client("bench_pace", pace), pace)
             )
 
     @contextmanager
@@ -161,7 +166,7 @@ class Runner:
         if plan is None:
             yield
             return
-        client = self._lab.start_client("bench_pull", plan, nice=_NOISE_NICE)
+        client = self._lab.start_client("bench_pull", plan, nice=NOISE_NICE)
         try:
             yield
         finally:
@@ -236,11 +241,11 @@ def _read_pull(client: Client) -> Sample:
     )
 
 
-def _read_pace(client: Client, asked: Fetch) -> Sample:
+def _read_pace(client: Client, pace: Pace) -> Sample:
     found = msgspec.json.decode(client.result(), type=PaceResult)
     return Sample(
         found.request_count,
-        found.request_count * asked.size_bytes,
+        0 if pace.method == "HEAD" else found.request_count * pace.body_bytes,
         found.elapsed_s,
         p50_s=found.p50_s,
         p99_s=found.p99_s,

@@ -76,12 +76,12 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=_SBIN_PATH)
 
 
-def moorage(name: str, checkout: Path) -> Target:
+def moorage(name: str, checkout: Path, cache_bytes: int = _CACHE_BYTES) -> Target:
     """Moorage as it is in `checkout`, run by our own interpreter and libraries."""
 
     def launch(directory: Path, cpu: int, upstream_url: str) -> Server:
         config = directory / "config.yml"
-        config.write_text(json.dumps(_moorage_config(directory, upstream_url)))
+        config.write_text(json.dumps(_moorage_config(directory, upstream_url, cache_bytes)))
         # With -c the working directory comes first on the path, before what is installed.
         code = "from tools.cli import main; main()"
         argv = [sys.executable, "-c", code, "serve", str(config)]
@@ -149,7 +149,7 @@ def start_nginx(directory: Path, cpu: int, content: Content, http: str, server: 
         # nginx cannot choose a port, but takes over the sockets that this variable names: so it
         # replaces itself, and a port that is free now is still ours then.
         environment = {"NGINX": f"{sock.fileno()};"}
-        child = Child(Command(argv, log, cpu, environment=environment), pass_fds=[sock.fileno()])
+        child = Child(Command(argv, cpu, environment=environment), log, [sock.fileno()])
     return Server(child, address, directory / "access.log")
 
 
@@ -166,11 +166,11 @@ def _start(
 ) -> Server:
     log = directory / "log"
     environment = {"OTEL_TRACES_EXPORTER": "none"}  # distribution 3 would look for a collector
-    child = Child(Command(argv, log, cpu, working, environment))
+    child = Child(Command(argv, cpu, working, environment), log)
     return Server(child, child.wait_for(pattern), log)
 
 
-def _moorage_config(directory: Path, upstream_url: str) -> dict[str, object]:
+def _moorage_config(directory: Path, upstream_url: str, cache_bytes: int) -> dict[str, object]:
     return {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
@@ -180,7 +180,7 @@ def _moorage_config(directory: Path, upstream_url: str) -> dict[str, object]:
         },
         "proxy": {"remoteurl": upstream_url},
         "upstreams": {FRESH_NAMESPACE: {"remoteurl": upstream_url, "tagttl": "60s"}},
-        "eviction": {"maxsize": _CACHE_BYTES, "interval": "1s"},
+        "eviction": {"maxsize": cache_bytes, "interval": "1s"},
     }
 
 

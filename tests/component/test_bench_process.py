@@ -21,7 +21,7 @@ WAIT = "import sys; print('ready', flush=True); sys.stdin.read(); import signal;
 
 
 def start(directory: Path, code: str) -> Child:
-    return Child(Command([sys.executable, "-c", code], directory / "log", CPU))
+    return Child(Command([sys.executable, "-c", code], CPU), directory / "log")
 
 
 def test_a_child_stays_on_its_processor_and_ends(tmp_path: Path) -> None:

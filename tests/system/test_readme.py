@@ -20,6 +20,7 @@ from tests.fakes.mirror import PROGRAM, Mirror, site_of
 from tests.fakes.readme import MIRROR, ROOT, blocks, commands
 from tests.fakes.stocked import Stock, stock
 from tests.system.conftest import PASSWORD, USER, skip_client
+from tools.bench_servers import find_program
 
 pytestmark = pytest.mark.system
 
@@ -55,12 +56,33 @@ def _is_what_ci_runs(command: str, tmp_path: Path) -> None:
     assert command in (ROOT / ".ci" / "run").read_text()
 
 
+def _bench(command: str, tmp_path: Path) -> None:
+    """Measure; of the long run only what is quick."""
+    for program in ("wrk", "nginx"):
+        if find_program(program) is None:
+            pytest.skip(f"not installed: {program}")
+    words = command.split()
+    if "--quick" not in words:
+        words += ["--quick", "--only", "blob-1k", "--target", "moorage"]
+    done = subprocess.run(
+        [str(ROOT / words[0]), *words[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "case=blob-1k target=moorage" in done.stdout
+
+
 RUNNERS: dict[str, Callable[[str, Path], None]] = {
     "tools/run": _serve,
     "tools/run --upstream https://ghcr.io --data /srv/moorage --listen 127.0.0.1:5000": _serve,
     "tools/run config.yml": _serve,
     "tools/test": _is_what_ci_runs,
     ".venv/bin/moorage check-config config.yml": _check_config,
+    "tools/bench": _bench,
+    "tools/bench --quick --only blob-1k": _bench,
 }
 SKOPEO = (
     "skopeo copy --src-tls-verify=false "
