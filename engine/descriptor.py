@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from engine.errors import InvalidDigest
+from engine.json_text import MalformedJSON, decode_json
 from engine.names import Digest
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -50,9 +51,6 @@ class _RawManifest(msgspec.Struct):
     blobs: list[_RawDescriptor] = []
 
 
-_decoder = msgspec.json.Decoder(_RawManifest)
-
-
 def find_named(manifest: bytes) -> list[Descriptor]:
     """List the descriptors that `manifest` names, each digest once, without foreign layers.
 
@@ -60,8 +58,8 @@ def find_named(manifest: bytes) -> list[Descriptor]:
     served byte for byte. Descriptors with `urls` are fetched by clients from elsewhere.
     """
     try:
-        raw = _decoder.decode(manifest)
-    except (msgspec.DecodeError, RecursionError):
+        raw = decode_json(manifest, _RawManifest)
+    except MalformedJSON:
         return []
     named: dict[Digest, Descriptor] = {}
     blobs = [*([raw.config] if raw.config else []), *raw.layers, *raw.blobs]
@@ -79,8 +77,8 @@ def find_named(manifest: bytes) -> list[Descriptor]:
 def is_json_object(body: bytes) -> bool:
     """Whether `body` could be a manifest at all, as far as form goes."""
     try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+        decode_json(body, dict[str, msgspec.Raw])
+    except MalformedJSON:
         return False
     return True
 
@@ -91,8 +89,8 @@ def guess_media_type(manifest: bytes) -> str:
     `application/octet-stream` where it cannot be told. For upstreams that forget the header.
     """
     try:
-        raw = _decoder.decode(manifest)
-    except (msgspec.DecodeError, RecursionError):
+        raw = decode_json(manifest, _RawManifest)
+    except MalformedJSON:
         return "application/octet-stream"
     if raw.mediaType:
         return raw.mediaType

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.descriptor import OCI_INDEX
 from engine.errors import NotFound, UpstreamProtocolError
+from engine.json_text import MalformedJSON, decode_json
 from engine.lookup import ReferrersPage
 from engine.names import Digest, Location, Tag
 from engine.upstream.api import Upstream
@@ -53,8 +54,8 @@ def fallback_tag(digest: Digest) -> Tag:
 
 def _filter(body: bytes, artifact_type: str | None) -> bytes:
     try:
-        found = msgspec.json.decode(body, type=_Index).manifests or []
-    except (msgspec.DecodeError, RecursionError) as exc:
+        found = decode_json(body, _Index).manifests or []
+    except MalformedJSON as exc:
         raise UpstreamProtocolError(f"upstream's referrers are no image index: {exc}") from exc
     if artifact_type is not None:
         found = [d for d in found if d.get("artifactType") == artifact_type]

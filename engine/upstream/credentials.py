@@ -13,6 +13,7 @@ import msgspec
 from yarl import URL
 
 from engine.errors import UpstreamDenied, UpstreamUnavailable
+from engine.json_text import MalformedJSON, decode_json
 from engine.settings import HelperSettings, UpstreamSettings
 from engine.single_flight import SingleFlight
 from engine.upstream.clock import loop_now
@@ -108,8 +109,8 @@ class Credentials:
 
 def _read_credential(command: str, output: bytes) -> Credential:
     try:
-        raw = msgspec.json.decode(output, type=_RawCredential)
-    except msgspec.DecodeError:
+        raw = decode_json(output, _RawCredential)
+    except MalformedJSON:
         # Not chained: the decoder's message may quote the secret.
         raise UpstreamDenied(f"credential helper {command} gave no credential") from None
     if raw.Username == _IDENTITY_TOKEN_USER:

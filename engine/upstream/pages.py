@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.errors import UpstreamProtocolError
+from engine.json_text import MalformedJSON, decode_json
 
 
 class _RawTags(msgspec.Struct):
@@ -20,8 +21,8 @@ def merge_tags(pages: Sequence[bytes], what: str) -> tuple[str, ...]:
     tags: set[str] = set()
     for page in pages:
         try:
-            tags.update(msgspec.json.decode(page, type=_RawTags).tags or ())
-        except (msgspec.DecodeError, RecursionError) as exc:
+            tags.update(decode_json(page, _RawTags).tags or ())
+        except MalformedJSON as exc:
             raise UpstreamProtocolError(f"{what}: not a list of tags: {exc}") from exc
     return tuple(sorted(tags))
 
@@ -31,11 +32,11 @@ def merge_referrers(pages: Sequence[bytes], what: str) -> bytes:
     manifests: list[msgspec.Raw] = []
     try:
         for page in pages:
-            manifests += msgspec.json.decode(page, type=_RawReferrers).manifests or ()
+            manifests += decode_json(page, _RawReferrers).manifests or ()
         if len(pages) == 1:
             return pages[0]
-        index = msgspec.json.decode(pages[0], type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError) as exc:
+        index = decode_json(pages[0], dict[str, msgspec.Raw])
+    except MalformedJSON as exc:
         raise UpstreamProtocolError(f"{what}: not an image index: {exc}") from exc
     index["manifests"] = msgspec.Raw(msgspec.json.encode(manifests))
     return msgspec.json.encode(index)

@@ -19,6 +19,7 @@ from engine.errors import (
     UpstreamProtocolError,
     UpstreamUnavailable,
 )
+from engine.json_text import MalformedJSON, decode_json
 from engine.names import Digest
 from engine.upstream.kinds import RateLimit
 
@@ -26,6 +27,7 @@ _MAX_REASON_CHARS = 300
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 # Longer numbers mean nothing, and int() refuses very long ones.
 _RATE = re.compile(r"\s*(\d{1,18})(?!\d)(?:\s*;\s*w=(\d{1,18})(?!\d))?")
+_SECONDS = re.compile(r"\s*([0-9]{1,9})\s*")
 _LINK = re.compile(r"<([^>]*)>([^<]*)")
 _NEXT = re.compile(r""";\s*rel\s*=\s*(?:"next"|next\b)""", re.IGNORECASE)
 
@@ -42,8 +44,8 @@ class _RawErrors(msgspec.Struct):
 def reason_of(body: bytes) -> str:
     """Upstream's own words: its first OCI error, else nothing. One line, safe to show."""
     try:
-        errors = msgspec.json.decode(body, type=_RawErrors).errors
-    except (msgspec.DecodeError, RecursionError):
+        errors = decode_json(body, _RawErrors).errors
+    except MalformedJSON:
         return ""
     if not errors:
         return ""
@@ -76,8 +78,8 @@ def retry_after_s(value: str | None, now_unix: float) -> float | None:
     """Read Retry-After, seconds or a date (RFC 9110 §10.2.3); None where there is none."""
     if value is None:
         return None
-    if re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        return float(value)
+    if found := _SECONDS.fullmatch(value):
+        return float(found[1])
     try:
         when = parsedate_to_datetime(value)
     except (ValueError, OverflowError):  # the latter for a day or an offset of ten digits

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from engine.errors import UpstreamProtocolError
+from engine.json_text import MalformedJSON, decode_json
 from engine.single_flight import SingleFlight
 from engine.upstream.challenge import Grant
 from engine.upstream.limits import Limits
@@ -37,8 +38,8 @@ class _RawToken(msgspec.Struct):
 def read_token(body: bytes, where: str, *, now: float, now_unix: float) -> Token:
     """Read a token service's reply; raises `UpstreamProtocolError`."""
     try:
-        raw = msgspec.json.decode(body, type=_RawToken, strict=False)
-    except (msgspec.DecodeError, RecursionError):
+        raw = decode_json(body, _RawToken, strict=False)
+    except MalformedJSON:
         # Not chained: the decoder's message may quote the token.
         raise UpstreamProtocolError(f"{where}: the token service's reply is no token") from None
     text = raw.token or raw.access_token

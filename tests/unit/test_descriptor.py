@@ -28,7 +28,8 @@ def test_foreign_layers_are_not_named() -> None:
 @pytest.mark.parametrize(
     "body",
     [b"", b"x", b"[]", b'{"layers":{}}', b'{"layers":[{"digest":"sha256:../../x","size":1}]}',
-     b'{"layers":[{"digest":"' + A.encode() + b'"}]}', b"[" * 100_000],
+     b'{"layers":[{"digest":"' + A.encode() + b'"}]}', b"[" * 100_000,
+     b'{"mediaType":"\xff"}', b'{"layers":[{"digest":"\xff","size":1}]}'],
 )  # fmt: skip
 def test_what_is_not_understood_names_nothing(body: bytes) -> None:
     assert find_named(body) == []
@@ -51,7 +52,7 @@ def test_a_type_is_guessed_from_the_manifest_itself(body: bytes, expected: str) 
 @pytest.mark.parametrize(
     ("body", "is_object"),
     [(b"{}", True), (b' {"a": [1]}\n', True), (b"", False), (b"[]", False), (b"<p>", False),
-     (b'{"a":1', False), (b'{"a":' * 100_000, False)],
+     (b'{"a":1', False), (b'{"a":' * 100_000, False), (b'{"\xff":1}', False)],
 )  # fmt: skip
 def test_a_manifest_is_a_json_object(body: bytes, is_object: bool) -> None:
     assert is_json_object(body) is is_object

@@ -86,6 +86,8 @@ def test_upstreams_words_are_one_safe_line(body: bytes, expected: str) -> None:
         ("0", 0.0),
         ("120", 120.0),
         (" 5 ", 5.0),
+        ("\x1f5", 5.0),
+        ("\x1f" * 9, None),
         (formatdate(1_000_030, usegmt=True), 30.0),
         (formatdate(999_970, usegmt=True), 0.0),
         ("Mon, 12 Jan 1970 13:47:10 -0000", 30.0),
