@@ -10,7 +10,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +117,20 @@ class BlobDirectory:
             digests={Digest(f"{algorithm}:{name}") for name, is_blob in names.items() if is_blob},
             foreign=[str(path / name) for name, is_blob in names.items() if not is_blob],
         )
+
+    def count_bytes(self, block_bytes: int) -> int:
+        """Sum up what the files of all blobs take, each rounded up to blocks.
+
+        Looks at each of them: a few seconds for a million, if the file system has them in memory.
+        """
+        total_bytes = 0
+        for path in (self.layout.root / "blobs").glob("*/*/"):
+            with map_exceptions(f"count {path}"), os.scandir(path) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # evicted meanwhile
+                        size_bytes = entry.stat(follow_symlinks=False).st_size
+                        total_bytes += -(-size_bytes // block_bytes) * block_bytes
+        return total_bytes
 
     def has_any(self, algorithm: str) -> bool:
         """Whether an algorithm's directory holds anything at all."""

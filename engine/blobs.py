@@ -104,7 +104,8 @@ class Blobs:
             return BlobHead(CacheStatus.HIT, content.size_bytes, content.stored_at)
         self._raise_if_absent(location, digest)
         if known.blob is None and known.link is not None and known.link.size_bytes is not None:
-            return BlobHead(CacheStatus.HIT, known.link.size_bytes)
+            size_bytes = self._find_claimed_size(location, digest, known.link)
+            return BlobHead(CacheStatus.HIT, size_bytes or known.link.size_bytes)
         size_bytes = await self._ask_head(location, digest)
         if known.blob is not None:
             content = self._store.admit(Kind.BLOB, location, known.blob, "")
@@ -183,6 +184,15 @@ class Blobs:
     def _find_joinable(self, digest: Digest) -> _Running | None:
         running = self._running.get(digest)
         return running if running is not None and running.fill.is_joinable else None
+
+    def _find_claimed_size(
+        self, location: Location, digest: Digest, link: LinkRecord
+    ) -> int | None:
+        """Find the size that upstream has told a fill: a manifest that names one may be wrong."""
+        running = self._find_joinable(digest)
+        if running is None or not running.fill.is_open or not _may_join(running, location, link):
+            return None
+        return running.fill.size_bytes
 
     def _join(self, running: _Running, location: Location) -> BlobLookup:
         return BlobLookup(CacheStatus.COLLAPSED, reader=self._read(running.fill, location))

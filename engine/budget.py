@@ -1,7 +1,9 @@
 """The byte budget of a data directory put together: what is counted, and who evicts.
 
 Invariant: when `open_evictor` returns, everything in the data directory is counted that may grow:
-blobs by their rows, partials and quarantine by their files; no blob is looked at one by one.
+blobs by their rows, partials and quarantine by their files; no blob is looked at one by one. Where
+the index is not the one that an earlier run left, that count is not trusted until upkeep has looked
+at the files.
 """
 
 import asyncio
@@ -9,7 +11,7 @@ import time
 from pathlib import Path
 
 from engine import capacity
-from engine.blobdir import map_exceptions
+from engine.blobdir import BlobDirectory, map_exceptions
 from engine.capacity import FileSystem
 from engine.errors import InvalidDigest
 from engine.eviction import Ttls
@@ -19,7 +21,7 @@ from engine.index_eviction import IndexEviction
 from engine.index_pins import IndexPins
 from engine.layout import Layout
 from engine.leftovers import Leftover
-from engine.names import Digest
+from engine.names import DIGEST_HEX_CHARS, Digest
 from engine.quarantine import Quarantine
 from engine.removal import Removal
 from engine.settings import EngineSettings, EvictionSettings
@@ -50,7 +52,9 @@ async def open_evictor(store: Store, settings: EngineSettings, file_system: File
     """
     space, layout = store.space, store.blob_directory.layout
     index = IndexEviction(store.index.connections)
-    await index.count_bytes(file_system.block_bytes, space.count_blobs)
+    await index.count_bytes(file_system.block_bytes, space.count_blobs, space.blobs.restart)
+    if store.index.connections.was_replaced.is_set() and _has_blobs(store.blob_directory):
+        space.blobs.distrust()
     for leftover in await asyncio.to_thread(list_leftovers, layout):
         store.leftovers.add(leftover)
     removal = Removal(store, index)
@@ -99,6 +103,10 @@ def _find_leftover(path: Path) -> Leftover | None:
     # A clock that was set back must not keep it for ever.
     left_at = min(found.st_mtime, time.time())
     return Leftover(digest, found.st_blocks * _BLOCK_OF_STAT_BYTES, left_at)
+
+
+def _has_blobs(blob_directory: BlobDirectory) -> bool:
+    return any(blob_directory.has_any(algorithm) for algorithm in DIGEST_HEX_CHARS)
 
 
 async def _flush_uses(store: Store) -> None:

@@ -163,7 +163,9 @@ class Custody:
             await self.quarantine(blob.digest, reason)
             return
         log.warning("blob lost digest=%s action=fetched anew when asked for", blob.digest)
-        await self.forget(blob.digest)
+        self._hot.forget(blob.digest)
+        with log_failed_write("loss", blob.digest):
+            await self.upkeep.forget([blob.digest])
 
     def _has_file(self, blob: BlobRecord) -> bool:
         try:

@@ -165,7 +165,7 @@ class OutOfSpace(StorageError):
 
 
 class StoragePaused(StorageError):
-    """The disk failed a moment ago, so it is not tried now."""
+    """Nothing is stored for a while: the disk failed, or nobody knows yet what it holds."""
 
 
 class FellBehind(StorageError):

@@ -2,8 +2,9 @@
 
 Invariant: an entry says that the repository may be served this content and that it is stored; it
 goes before the content does. At most `MAX_ENTRIES` entries, `MAX_BODY_BYTES` of small bodies and
-`MAX_FILES` open files. Entries and files go least recently used first; bodies, which cost one read
-of a cached file to have again, in the order they came.
+`MAX_FILES` open files, besides those that are being sent, which are known until they are sent.
+Entries and files go least recently used first; bodies, which cost one read of a cached file to have
+again, in the order they came.
 Must not know: HTTP, SQL, upstream.
 """
 
@@ -11,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 
 from engine.names import Digest, Location
 
@@ -34,14 +36,16 @@ class Kind(Enum):
 class OpenFile:
     """A blob's file descriptor, shared by all who send it; closed when the last lets go.
 
-    `is_revoked`: its bytes proved wrong, so whoever is sending it must stop.
+    `is_revoked`: its bytes proved wrong, so whoever is sending it must stop. `closed`: whom to tell
+    when it is closed.
     """
 
-    __slots__ = ("_holders", "fd", "is_revoked")
+    __slots__ = ("_holders", "closed", "fd", "is_revoked")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.is_revoked = False
+        self.closed: Callable[[], object] | None = None
         self._holders = 1
 
     @property
@@ -59,6 +63,8 @@ class OpenFile:
         self._holders -= 1
         if self._holders == 0:
             os.close(self.fd)
+            if self.closed is not None:
+                self.closed()
 
 
 class Content:
@@ -91,6 +97,8 @@ class Hot:
         self._bodies: dict[Digest, bytes] = {}
         self._body_bytes = 0
         self._files: OrderedDict[Digest, OpenFile] = OrderedDict()
+        # Not kept open here any more, but held by somebody. Of a digest one file is known in all.
+        self._lent: dict[Digest, OpenFile] = {}
 
     def find(self, kind: Kind, location: Location, digest: Digest) -> Content | None:
         """Find an entry and make it the most recently used."""
@@ -124,24 +132,26 @@ class Hot:
         """Hold a blob's open file; the caller releases it. Raises OSError."""
         file = self._files.get(digest)
         if file is None:
-            file = self._files[digest] = OpenFile(self._open_blob(digest))
+            file = self._files[digest] = self._take_back(digest) or OpenFile(
+                self._open_blob(digest)
+            )
             if len(self._files) > MAX_FILES:
-                self._files.popitem(last=False)[1].release()
+                self._lend(*self._files.popitem(last=False))
         else:
             self._files.move_to_end(digest)
         return file.acquire()
 
     def is_sent(self, digest: Digest) -> bool:
-        """Whether somebody holds the blob's file now, if it is one of those kept open here."""
+        """Whether somebody holds the blob's file now."""
         file = self._files.get(digest)
-        return file is not None and file.is_shared
+        return digest in self._lent if file is None else file.is_shared
 
     def forget(self, digest: Digest) -> None:
         """Drop all that is known of `digest`: nobody is served it from here any more."""
         self._drop_body(digest)
         for key in tuple(self._keys.get(digest, ())):
             self._forget_key(key)
-        file = self._files.pop(digest, None)
+        file = self._files.pop(digest, None) or self._take_back(digest)
         if file is not None:
             file.release()
 
@@ -150,7 +160,7 @@ class Hot:
 
         With `fd` they are stopped only where that is the file they send.
         """
-        file = self._files.get(digest)
+        file = self._files.get(digest) or self._lent.get(digest)
         if file is not None and (fd is None or os.path.sameopenfile(fd, file.fd)):
             file.is_revoked = True
         self.forget(digest)
@@ -166,6 +176,21 @@ class Hot:
             self._files.popitem()[1].release()
         self._entries.clear()
         self._keys.clear()
+
+    def _lend(self, digest: Digest, file: OpenFile) -> None:
+        """Leave a file to those who hold it, if anybody does."""
+        if file.is_shared:
+            self._lent[digest] = file
+            file.closed = partial(self._lent.pop, digest)
+        file.release()
+
+    def _take_back(self, digest: Digest) -> OpenFile | None:
+        """Hold a file that was left to others, if there is one."""
+        file = self._lent.pop(digest, None)
+        if file is None:
+            return None
+        file.closed = None
+        return file.acquire()
 
     def _forget_key(self, key: Key) -> None:
         del self._entries[key]

@@ -87,6 +87,8 @@ _PUT_LINK = """
         linked_at = excluded.linked_at
     WHERE link.state = 'named' OR excluded.state = 'held'
 """
+# Upstream's later word counts: a slow answer may come in after one that was asked for later. What
+# was recorded by a clock that has been set back since is no later word.
 _PUT_TAG = """
     INSERT INTO tag
         (repository_id, tag, digest, media_type, size_bytes, etag, checked_at, changed_at)
@@ -99,10 +101,12 @@ _PUT_TAG = """
         etag = excluded.etag,
         checked_at = excluded.checked_at,
         changed_at = iif(digest = excluded.digest, changed_at, excluded.changed_at)
+    WHERE excluded.checked_at >= checked_at OR checked_at > unixepoch() + 1
 """
 _DROP_TAG = """
     DELETE FROM tag WHERE tag = :tag AND repository_id =
         (SELECT id FROM repository WHERE upstream = :upstream AND name = :repository)
+    AND (checked_at <= :asked_at OR checked_at > unixepoch() + 1)
 """
 _FORGET_BLOB = "DELETE FROM blob WHERE digest = :digest"
 # Uses within seconds of its storing are the pull that stored it.
@@ -200,15 +204,16 @@ class Index:
         await self._write_for(location, _put_links(location, [link]))
 
     async def record_tag(self, location: Location, record: TagRecord) -> None:
-        """Record what upstream says of a tag now.
+        """Record what upstream said of a tag at `checked_at`, unless a later word is known.
 
         Where it is what upstream said before, the old `changed_at` is kept.
         """
         await self._write_for(location, _put_tag(location, record))
 
-    async def drop_tag(self, location: Location, tag: Tag) -> None:
-        """Forget a tag that upstream says is gone."""
-        await self.connections.write(Statement(_DROP_TAG, [{**location_row(location), "tag": tag}]))
+    async def drop_tag(self, location: Location, tag: Tag, asked_at: float) -> None:
+        """Forget a tag that upstream, asked at `asked_at`, said is gone."""
+        row: Row = {**location_row(location), "tag": tag, "asked_at": asked_at}
+        await self.connections.write(Statement(_DROP_TAG, [row]))
 
     async def forget_blob(self, digest: Digest) -> None:
         """Drop a blob's row; only then may its file go. Links stay: they are facts of upstream."""

@@ -43,8 +43,11 @@ _PRAGMAS_READER = ("PRAGMA query_only = ON",)
 class Replacement(Protocol):
     """Puts another file in the place of an index that is missing or damaged. Its calls block."""
 
-    def prepare(self) -> None:
-        """Before the opening: find a file for an index that is missing. Raises `StorageError`."""
+    def prepare(self) -> bool:
+        """Before the opening: find a file for an index that is missing; whether it was missing.
+
+        Raises `StorageError`.
+        """
 
     def replace(self, cause: IndexDamaged) -> None:
         """Set the damaged index aside, and put the best there is in its place, if only nothing.
@@ -84,8 +87,9 @@ class Connections:
 
         Raises `IndexTooNew` for a newer program's, `StorageError` for what cannot be opened.
         """
-        if self._replacement is not None:
-            await asyncio.to_thread(self._replacement.prepare)
+        replacement = self._replacement
+        if replacement is not None and await asyncio.to_thread(replacement.prepare):
+            self.was_replaced.set()
         try:
             self._pair = await _open_pair(self._path, self.probes)
         except IndexDamaged as exc:
@@ -101,14 +105,14 @@ class Connections:
             await self.mend(exc)
         return await self._read(sql, parameters)
 
-    async def write(self, *statements: Statement) -> None:
+    async def write(self, *statements: Statement, is_correction: bool = False) -> None:
         """Run `statements` in one transaction; see `Writer.write`."""
         self.write_count += 1
         try:
-            await (await self._get_pair()).writer.write(*statements)
+            await self._write(statements, is_correction=is_correction)
         except IndexDamaged as exc:
             await self.mend(exc)
-            await (await self._get_pair()).writer.write(*statements)
+            await self._write(statements, is_correction=is_correction)
 
     async def mend(self, cause: IndexDamaged) -> None:
         """Replace the damaged file under those who use it, once for all who found the damage.
@@ -139,6 +143,10 @@ class Connections:
         with map_exceptions("reading"):
             return list(await pair.reader.execute_fetchall(sql, parameters))
 
+    async def _write(self, statements: Sequence[Statement], *, is_correction: bool) -> None:
+        writer = (await self._get_pair()).writer
+        await writer.write(*statements, is_correction=is_correction)
+
     async def _get_pair(self) -> _Pair:
         if self._is_closed:
             raise StorageError("index: it is closed")
@@ -166,6 +174,9 @@ class Connections:
         while self._pair is None:
             await asyncio.to_thread(replacement.replace, cause)
             self.was_replaced.set()
+            for probe in self.probes:
+                if probe.restart is not None:
+                    probe.restart()
             try:
                 self._pair = await _open_pair(self._path, self.probes)
             except IndexDamaged as exc:

@@ -94,12 +94,21 @@ class IndexEviction:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    async def count_bytes(self, block_bytes: int, tell: Callable[[int], None]) -> None:
-        """Have `tell` called now and behind each write with what all blobs' files take.
+    async def count_bytes(
+        self,
+        block_bytes: int,
+        tell: Callable[[int, int], None],
+        restart: Callable[[], None] | None = None,
+    ) -> None:
+        """Have a `Probe` count what all blobs' files take, now and behind each write.
 
-        It is called before the write returns to whoever asked for it.
+        It is told before the write returns to whoever asked for it.
         """
-        self._connections.probes.append(Probe(_DISK_BYTES, tell))
+        self._connections.probes.append(Probe(_DISK_BYTES, tell, restart))
+        await self.set_blocks(block_bytes)
+
+    async def set_blocks(self, block_bytes: int) -> None:
+        """Say to how many bytes the file system rounds up; a new index presumes 4096."""
         await self._connections.write(Statement(_SET_BLOCKS, [{"block_bytes": block_bytes}]))
 
     async def page(self, order: Order, after: Place, limit: int) -> list[Candidate]:

@@ -71,7 +71,7 @@ class ReadOnlyConnections(Connections, AbstractAsyncContextManager["ReadOnlyConn
         with map_exceptions("reading"):
             return self._connection.execute(sql, parameters).fetchall()
 
-    async def write(self, *statements: Statement) -> None:
+    async def write(self, *statements: Statement, is_correction: bool = False) -> None:
         """Refuse."""
         raise StorageError("index: it is open for reading only")
 

@@ -78,12 +78,13 @@ class IndexUpkeep:
 
     async def adopt(self, blobs: Sequence[BlobRecord]) -> None:
         """Add blobs whose files were found, except where there is a row."""
-        await self._connections.write(Statement(_ADOPT, [blob_row(blob) for blob in blobs]))
+        rows = [blob_row(blob) for blob in blobs]
+        await self._connections.write(Statement(_ADOPT, rows), is_correction=True)
 
     async def forget(self, digests: Sequence[Digest]) -> None:
         """Drop the rows of blobs whose files are gone."""
         rows: list[Row] = [{"digest": digest} for digest in digests]
-        await self._connections.write(Statement(_FORGET, rows))
+        await self._connections.write(Statement(_FORGET, rows), is_correction=True)
 
     async def record_verified(self, digest: Digest, xxh3: bytes, now: float) -> None:
         """Record that a blob's bytes are right; this run trusts them from now on."""

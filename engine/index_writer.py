@@ -70,10 +70,24 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A query of one number, run behind each group; `tell` is called with it on the event loop."""
+    """A query of one number, run behind each group.
+
+    `tell` is called on the event loop, with the number and by how much the group's writes that are
+    corrections have changed it. `restart` is called where another file takes the index's place:
+    the next number is that file's.
+    """
 
     sql: str
-    tell: Callable[[int], None]
+    tell: Callable[[int, int], None]
+    restart: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a probe found."""
+
+    number: int
+    corrected: int
 
 
 class WriterConnection(aiosqlite.Connection):
@@ -83,19 +97,30 @@ class WriterConnection(aiosqlite.Connection):
     0.05 ms in a group. And what runs there in one piece, no cancellation can break off.
     """
 
-    async def apply(self, statements: Sequence[Statement], probes: Sequence[str]) -> list[int]:
-        """Run `statements` in one transaction, then each of `probes`, and return their numbers.
+    async def apply(self, writes: "Sequence[_Write]", probes: Sequence[str]) -> list[_Reading]:
+        """Run `writes` in one transaction, then each of `probes`.
 
         Raises what sqlite3 does, and nothing is written.
         """
-        numbers: list[int] = await self._execute(self._apply, statements, probes)  # type: ignore[no-untyped-call] # it has none
-        return numbers
+        readings: list[_Reading] = await self._execute(self._apply, writes, probes)  # type: ignore[no-untyped-call] # it has none
+        return readings
 
-    def _apply(self, statements: Sequence[Statement], probes: Sequence[str]) -> list[int]:
+    def _apply(self, writes: "Sequence[_Write]", probes: Sequence[str]) -> list[_Reading]:
         with self._conn as connection:
-            for statement in statements:
-                connection.executemany(statement.sql, statement.rows)
-            return [connection.execute(probe).fetchone()[0] for probe in probes]
+            corrected = [0] * len(probes)
+            for write in writes:
+                before = _ask(connection, probes) if write.is_correction else []
+                for statement in write.statements:
+                    connection.executemany(statement.sql, statement.rows)
+                if write.is_correction:
+                    after = _ask(connection, probes)
+                    changes = map(int.__sub__, after, before)
+                    corrected = list(map(int.__add__, corrected, changes))
+            return list(map(_Reading, _ask(connection, probes), corrected))
+
+
+def _ask(connection: sqlite3.Connection, probes: Sequence[str]) -> list[int]:
+    return [connection.execute(probe).fetchone()[0] for probe in probes]
 
 
 def connect_writer(path: Path, busy_s: float) -> WriterConnection:
@@ -110,6 +135,7 @@ def connect_writer(path: Path, busy_s: float) -> WriterConnection:
 @dataclass(frozen=True, slots=True)
 class _Write:
     statements: tuple[Statement, ...]
+    is_correction: bool
     done: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -139,15 +165,16 @@ class Writer:
         self._is_closing = False
         self._task = asyncio.create_task(self._run())
 
-    async def write(self, *statements: Statement) -> None:
+    async def write(self, *statements: Statement, is_correction: bool = False) -> None:
         """Run `statements` in one transaction; return once it is committed.
 
+        `is_correction`: no file came or went, they only have the index know better.
         Raises `StorageError`, and then nothing of it is written. A caller that is cancelled only
         stops waiting: the write is carried out.
         """
         if self._is_closing or self._task.done():
             raise StorageError("index: it is closed")
-        write = _Write(statements)
+        write = _Write(statements, is_correction)
         self._queue.append(write)
         self._is_wanted.set()
         await write.done
@@ -177,15 +204,14 @@ class Writer:
     async def _commit(self, group: Sequence[_Write]) -> None:
         try:
             with map_exceptions("writing"):
-                numbers = await self._connection.apply(
-                    [s for write in group for s in write.statements],
-                    [probe.sql for probe in self._probes],
+                readings = await self._connection.apply(
+                    group, [probe.sql for probe in self._probes]
                 )
         except StorageError as exc:
             await self._settle_failed(group, exc)
         else:
-            for probe, number in zip(self._probes, numbers, strict=False):
-                probe.tell(number)
+            for probe, reading in zip(self._probes, readings, strict=False):
+                probe.tell(reading.number, reading.corrected)
             for write in group:
                 write.succeed()
 

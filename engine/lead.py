@@ -61,7 +61,7 @@ class Lead:
         self._repository = repository
         self._partial = partial
         self._patience = patience
-        self._expected_bytes = fill.size_bytes  # by a descriptor; upstream's word may be corrected
+        self._expected_bytes = fill.size_bytes  # by a descriptor, which anybody may have written
         self._hasher = Hasher(fill.digest.algorithm)
 
     @property
@@ -105,17 +105,19 @@ class Lead:
             self._stop_storing(exc)
         try:
             await self._download()
-        except ContentMismatch as exc:
-            if self._fill.is_exposed:
+        except (ContentMismatch, UpstreamProtocolError) as exc:
+            if self._fill.is_exposed or not _may_be_healed(exc):
                 raise
             log.warning("fill retried digest=%s cause=%s", self._fill.digest, exc)
+            # What upstream says twice counts more than what a manifest says of its size.
+            self._expected_bytes = None
             self._restart()
             await self._download()
 
     async def _adopt_partial(self) -> None:
         """Hash what an earlier run left, so that only the rest has to be fetched."""
         fill = self._fill
-        left_bytes = await self._partial.open(fill.size_bytes or 0)
+        left_bytes = await self._partial.open(0)
         if left_bytes == 0:
             return
         if fill.size_bytes is None or left_bytes >= fill.size_bytes:
@@ -193,7 +195,7 @@ class Lead:
             self._repository,
             fill.digest,
             start=start,
-            end=fill.size_bytes if start else None,
+            end=self._find_end(start),
             deadline=self._deadline(self._patience.first_byte_s),
         )
         try:
@@ -246,10 +248,23 @@ class Lead:
             self._fill.pass_on(rest[:room_bytes])
             rest = rest[room_bytes:]
 
+    def _find_end(self, start: int) -> int | None:
+        """Where to have a closed Range end: by a descriptor, if nobody knows better."""
+        size_bytes = (
+            self._expected_bytes if self._fill.size_bytes is None else self._fill.size_bytes
+        )
+        return size_bytes if size_bytes is not None and 0 < start < size_bytes else None
+
     def _check_size(self, claimed_bytes: int | None) -> None:
-        expected = self._fill.size_bytes
+        """Hold upstream to what it said before; the first time a descriptor may contradict it."""
+        fill, expected = self._fill, self._fill.size_bytes
+        if not fill.is_open:
+            # What an earlier run left is not thrown away for what a descriptor says.
+            expected = None if fill.written_bytes else self._expected_bytes
+            if claimed_bytes is not None or not fill.written_bytes:
+                fill.size_bytes = claimed_bytes
         if expected is not None and claimed_bytes is not None and claimed_bytes != expected:
-            raise SizeMismatch(self._fill.digest, expected, claimed_bytes)
+            raise SizeMismatch(fill.digest, expected, claimed_bytes)
 
     def _check_digest(self) -> None:
         actual = self._hasher.digest
@@ -258,3 +273,12 @@ class Lead:
 
     def _deadline(self, patience_s: float) -> float:
         return asyncio.get_running_loop().time() + patience_s
+
+
+def _may_be_healed(cause: ContentMismatch | UpstreamProtocolError) -> bool:
+    """Whether the same blob may well arrive if it is fetched from its first byte.
+
+    Upstream has no bytes behind those of an earlier run where a descriptor's size is too large:
+    416 then (RFC 9110 §15.5.17).
+    """
+    return isinstance(cause, ContentMismatch) or cause.upstream_status == 416

@@ -137,13 +137,14 @@ class Manifests:
     async def _fetch(
         self, location: Location, reference: Digest | Tag, deadline: float
     ) -> ManifestLookup:
+        now = time.time()
         try:
             content, is_lead = await self._fetcher.fetch(
-                location, reference, now=time.time(), deadline=deadline
+                location, reference, now=now, deadline=deadline
             )
         except NotFound:
             if isinstance(reference, Tag):
-                await self._tags.drop(location, reference)
+                await self._tags.drop(location, reference, now)
             raise
         await self._tags.settle(location, content.digest)
         status = CacheStatus.MISS if is_lead else CacheStatus.COLLAPSED

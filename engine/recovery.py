@@ -32,15 +32,16 @@ class Recovery:
         self._layout = layout
         self._clock = clock
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Put the snapshot in the place of an index that is missing or empty, if there is one."""
         path = self._layout.index_path
         with map_exceptions(f"look at {path}"):
             if path.exists() and path.stat().st_size > 0:
-                return
+                return False
             if self._is_snapshot_usable():
                 self._set_aside()
                 self._restore()
+        return True
 
     def replace(self, cause: IndexDamaged) -> None:
         """Set the damaged index aside and restore the snapshot, or leave nothing in its place."""

@@ -2,8 +2,8 @@
 
 Invariant: content is stored only on a promise of its bytes, and a promise ends exactly once: by
 `release`, when a row counts the bytes or when they have left the disk.
-Says no, by `StorageError`, where the budget has no room even after a moment's eviction, and while
-the disk fails; then content is served without being stored.
+Says no, by `StorageError`, where the budget has no room even after a moment's eviction, while the
+disk fails, and while nobody knows what is stored; then content is served without being stored.
 """
 
 import asyncio
@@ -89,6 +89,9 @@ class Room:
                     while not self._try_grow(reservation, extra_bytes):
                         await self._freed.wait()
             except TimeoutError:
+                if not self._space.blobs.is_known:
+                    cause = "the index was lost, and what is stored is still being counted"
+                    raise StoragePaused(cause) from None
                 self._space.grow(reservation, extra_bytes)
 
     def release(self, reservation: Reservation) -> None:

@@ -3,8 +3,12 @@
 Invariant: a promise never takes stored + reserved above the capacity, and neither is ever negative.
 Only facts may exceed it: bytes found on disk, or a capacity that shrank (`resize`).
 Blobs are counted by the index itself: after each of its transactions it says what all of its rows'
-files take (`count_blobs`), so whoever adds or drops a row has nothing to count here. Quarantine is
-counted by looking at it now and then. Partials without a lead are added and removed one by one.
+files take (`count_blobs`), so whoever adds or drops a row has nothing to count here; what a lost
+index lacks is added (engine/blob_count.py). While nobody knows that, nothing is promised. Until it
+is listed, watermarks do not apply: nothing goes but for what would not fit otherwise, since what is
+listed so far need not be what is needed least.
+Quarantine is counted by looking at it now and then. Partials without a lead are added and removed
+one by one.
 Every size is rounded up to the file system's blocks.
 Pure: it neither measures disks nor evicts. Everything runs on the event loop, so no locks.
 """
@@ -13,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from engine.blob_count import BlobCount
 from engine.errors import OutOfSpace
 
 
@@ -47,10 +52,10 @@ class Space:
         *,
         block_bytes: int = 1,
     ) -> None:
+        self.blobs = BlobCount()
+        self.block_bytes = block_bytes
         self._watermarks = watermarks or Watermarks()
-        self._block_bytes = block_bytes
         self._capacity_bytes = 0
-        self._blob_bytes = 0
         self._quarantine_bytes = 0
         self._partial_bytes = 0
         self._reserved: dict[Reservation, int] = {}
@@ -74,12 +79,12 @@ class Space:
     @property
     def stored_bytes(self) -> int:
         """What is on disk: blobs, partials without a lead, quarantine."""
-        return self._blob_bytes + self._quarantine_bytes + self._partial_bytes
+        return self.blob_bytes + self._quarantine_bytes + self._partial_bytes
 
     @property
     def blob_bytes(self) -> int:
         """What blobs take of it."""
-        return self._blob_bytes
+        return self.blobs.total_bytes
 
     @property
     def reserved_bytes(self) -> int:
@@ -94,18 +99,18 @@ class Space:
     @property
     def free_bytes(self) -> int:
         """What can be promised now."""
-        return max(0, self._capacity_bytes - self.used_bytes)
+        return max(0, self._capacity_bytes - self.used_bytes) if self.blobs.is_known else 0
 
     @property
     def is_above_high(self) -> bool:
         """Whether eviction should start: what is used, and wanted by who waits, is too much."""
-        high_bytes = int(self._capacity_bytes * self._watermarks.high)
+        high_bytes = self._watermark_bytes(self._watermarks.high)
         return self.used_bytes + self._wanted_bytes > high_bytes
 
     @property
     def above_low_bytes(self) -> int:
         """How much eviction should free, once it has started."""
-        low_bytes = int(self._capacity_bytes * self._watermarks.low)
+        low_bytes = self._watermark_bytes(self._watermarks.low)
         return max(0, self.used_bytes + self._wanted_bytes - low_bytes)
 
     def watch_high(self, pressed: Callable[[], None]) -> None:
@@ -130,13 +135,26 @@ class Space:
         self._capacity_bytes = _checked(capacity_bytes)
         self._tell_freed()
 
-    def count_blobs(self, total_bytes: int) -> None:
-        """Count all blobs anew: `total_bytes` is what the index says that they take now."""
-        before_bytes, self._blob_bytes = self._blob_bytes, _checked(total_bytes)
-        if total_bytes < before_bytes:
+    def count_blobs(self, listed_bytes: int, corrected_bytes: int = 0) -> None:
+        """Count all blobs anew, as `BlobCount.list_bytes` does."""
+        before_bytes = self.blob_bytes
+        self.blobs.list_bytes(_checked(listed_bytes), corrected_bytes)
+        if self.blob_bytes < before_bytes:
             self._tell_freed()
-        elif total_bytes > before_bytes:
+        elif self.blob_bytes > before_bytes:
             self._tell_added()
+
+    def count_files(self, total_bytes: int) -> None:
+        """Count the files of all blobs, listed or not."""
+        self.blobs.count_files(_checked(total_bytes))
+        self._tell_freed()
+        self._tell_added()
+
+    def settle_blobs(self) -> None:
+        """Note that the index lists all blobs: watermarks apply again."""
+        self.blobs.settle()
+        self._tell_freed()
+        self._tell_added()
 
     @property
     def quarantine_bytes(self) -> int:
@@ -204,7 +222,12 @@ class Space:
         return self._reserved[reservation]
 
     def _rounded(self, size_bytes: int) -> int:
-        return -(-_checked(size_bytes) // self._block_bytes) * self._block_bytes
+        return -(-_checked(size_bytes) // self.block_bytes) * self.block_bytes
+
+    def _watermark_bytes(self, fraction: float) -> int:
+        return (
+            int(self._capacity_bytes * fraction) if self.blobs.is_settled else self._capacity_bytes
+        )
 
 
 def _checked(size_bytes: int) -> int:

@@ -51,11 +51,11 @@ class Tags:
         )
         return resolved
 
-    async def drop(self, location: Location, tag: Tag) -> None:
-        """Forget a tag that upstream says is gone."""
+    async def drop(self, location: Location, tag: Tag, asked_at: float) -> None:
+        """Forget a tag that upstream, asked at `asked_at` (unix seconds), said is gone."""
         self._announced.drop(location, tag)
         with log_failed_write("tag", f"{location}:{tag}"):
-            await self._store.index.drop_tag(location, tag)
+            await self._store.index.drop_tag(location, tag, asked_at)
 
     async def settle(self, location: Location, digest: Digest) -> None:
         """Record the tags that mean a manifest which has just been fetched, if it was stored."""
@@ -74,7 +74,7 @@ class Tags:
         try:
             head = await upstream.head_manifest(location.repository, tag, deadline=deadline)
         except NotFound:
-            await self.drop(location, tag)
+            await self.drop(location, tag, now)
             raise
         except (UpstreamDenied, UpstreamProtocolError) as exc:
             # Some registries refuse a HEAD and answer the GET.

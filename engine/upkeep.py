@@ -1,7 +1,8 @@
 """What goes on in the background of a running mirror: inspecting, reconciling, copying, scrubbing.
 
 Invariant: nothing waits for any of it, the start least of all; none of it ends before `aclose`,
-whatever fails. When the index is replaced, at the start or later, all of it is reconciled.
+whatever fails. When the index is replaced, at the start or later, all of it is reconciled; where
+nobody knows what the files take, they are counted before anything else.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from engine.errors import StorageError
+from engine.index_eviction import IndexEviction
 from engine.layout import Layout
 from engine.reconcile import Reconciler
 from engine.scrub import Scrub
@@ -31,6 +33,7 @@ class Upkeep:
         self._store = store
         self._was_replaced = store.index.connections.was_replaced
         self._snapshots = Snapshots(store.index.connections, layout)
+        self._index = IndexEviction(store.index.connections)
         self._reconciler = Reconciler(custody.upkeep, blob_directory)
         self._scrub = Scrub(custody.upkeep, blob_directory.open_blob, custody, verify)
         self._tasks = [
@@ -53,11 +56,28 @@ class Upkeep:
             log.error("damaged index not replaced cause=%s action=done at the next start", exc)
 
     async def _keep_agreeing(self) -> None:
+        if not self._store.space.blobs.is_known:
+            await _insist(self._count_files)
         await _insist(self._snapshots.inspect_once)
         while True:
             self._was_replaced.clear()
-            await _insist(self._reconciler.run_once)
+            await _insist(self._reconcile_once)
             await self._was_replaced.wait()
+
+    async def _count_files(self) -> None:
+        begun_at, space = time.monotonic(), self._store.space
+        count = self._store.blob_directory.count_bytes
+        space.count_files(await asyncio.to_thread(count, space.block_bytes))
+        took_s = time.monotonic() - begun_at
+        log.info("blob files counted bytes=%d duration_s=%.1f", space.blob_bytes, took_s)
+
+    async def _reconcile_once(self) -> None:
+        space = self._store.space
+        if not space.blobs.is_settled:
+            await self._index.set_blocks(space.block_bytes)
+        await self._reconciler.run_once()
+        if not self._was_replaced.is_set():
+            space.settle_blobs()
 
     async def _keep_copies(self) -> None:
         while True:

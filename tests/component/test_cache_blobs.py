@@ -9,7 +9,6 @@ from engine.cache import Cache
 from engine.errors import (
     BlobUnknown,
     DigestMismatch,
-    SizeMismatch,
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
@@ -196,17 +195,6 @@ async def test_a_corrupt_blob_is_never_completed_nor_kept(tmp_path: Path) -> Non
         assert not any((tmp_path / "partial").iterdir())
         upstream.heal()
         assert await read_blob(cache, BUSYBOX, digest) == BIG
-
-
-async def test_a_content_length_that_contradicts_the_descriptor_is_refused(
-    tmp_path: Path,
-) -> None:
-    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
-        image = upstream.content.add_image(REPOSITORY, "1", (BIG,))
-        await cache.get_manifest(BUSYBOX, image.manifest)
-        upstream.fail(Fault(body=BIG[:-1]), kind="blob", times=None)
-        with pytest.raises(SizeMismatch):
-            await read_blob(cache, BUSYBOX, image.layers[0])
 
 
 async def test_a_missing_blob_is_unknown_and_remembered_for_a_moment(tmp_path: Path) -> None:

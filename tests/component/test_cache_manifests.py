@@ -17,7 +17,7 @@ from engine.errors import (
 from engine.lookup import CacheStatus
 from engine.names import Digest, Tag
 from tests.fakes.caches import BUSYBOX, mirror_of, read_content
-from tests.fakes.upstream import Fault, ScriptedUpstream
+from tests.fakes.upstream import Fault, Gate, ScriptedUpstream
 from tests.fakes.upstream_content import MANIFEST
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +67,26 @@ async def test_a_young_tag_is_served_unasked_within_tagttl(tmp_path: Path) -> No
         asked = upstream.count()
         assert (await cache.get_manifest(BUSYBOX, TAG)).status is CacheStatus.HIT
         assert upstream.count() == asked
+
+
+async def test_a_slow_answer_does_not_turn_a_young_tag_back(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream() as upstream,
+        mirror_of(tmp_path, upstream, tagttl_s=3600.0) as cache,
+    ):
+        old = upstream.content.add_image(REPOSITORY, TAG, (b"old",))
+        upstream.fail(Fault(status=405), method="HEAD")
+        gate = Gate()
+        answer = Fault(hold=gate, body=old.body, headers={"Docker-Content-Digest": old.manifest})
+        upstream.fail(answer, method="GET")
+        slow = asyncio.create_task(cache.get_manifest(BUSYBOX, TAG))
+        await gate.wait_reached()
+        new = upstream.content.add_image(REPOSITORY, TAG, (b"new",))
+        assert (await cache.get_manifest(BUSYBOX, TAG)).digest == new.manifest
+        gate.open()
+        assert (await slow).digest == old.manifest
+        young = await cache.get_manifest(BUSYBOX, TAG)
+        assert (young.status, young.digest) == (CacheStatus.HIT, new.manifest)
 
 
 async def test_a_digest_is_never_revalidated(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.cache import Cache
-from engine.errors import BlobUnknown, DigestMismatch, UpstreamUnavailable
+from engine.errors import BlobUnknown, DigestMismatch, StorageError, UpstreamUnavailable
 from engine.fill import HELD_BACK_BYTES
 from engine.leftovers import Leftover
 from engine.lookup import CacheStatus
@@ -275,7 +275,7 @@ async def test_a_leftover_of_a_blob_that_cannot_be_begun_stays_one(tmp_path: Pat
         image = upstream.content.add_image(REPOSITORY, "1", (MEDIUM,))
         await cache.get_manifest(BUSYBOX, Tag("1"))
         leave_partial(cache, tmp_path, image.layers[0], MEDIUM[:300_000])
-        limit(cache, 400_000)
+        cache._store.room.failed(StorageError("the disk is full"))
         assert await read_blob(cache, BUSYBOX, image.layers[0]) == MEDIUM
         await fills_ended(cache)
         assert upstream.count(kind="blob") == 1

@@ -138,3 +138,49 @@ def test_revoking_stops_those_who_send_that_file_and_no_other(tmp_path: Path, ta
     assert table.find(Kind.BLOB, HERE, content.digest) is None
     anew.release()
     table.close()
+
+
+def test_a_file_is_known_for_as_long_as_it_is_sent(
+    tmp_path: Path, table: Hot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "MAX_FILES", 1)
+    before = _open_fds()
+    one, two = (_content(tmp_path, body).digest for body in (b"1", b"2"))
+    held = table.open_file(one)
+    table.open_file(two).release()  # `one` falls out
+    assert table.is_sent(one)
+    assert not table.is_sent(two)
+    again = table.open_file(one)  # and comes back
+    assert again is held
+    table.open_file(two).release()
+    held.release()
+    assert table.is_sent(one)
+    again.release()
+    assert not table.is_sent(one)
+    assert _open_fds() - before == 1
+    table.close()
+    assert _open_fds() == before
+
+
+def test_revoking_stops_those_whose_file_fell_out_of_the_table(
+    tmp_path: Path, table: Hot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "MAX_FILES", 1)
+    one, two = (_content(tmp_path, body).digest for body in (b"1", b"2"))
+    held = table.open_file(one)
+    table.open_file(two).release()
+    with (tmp_path / two.hex).open("rb") as other:
+        table.revoke(one, other.fileno())
+    assert not held.is_revoked
+    held.release()
+    held = table.open_file(one)
+    table.open_file(two).release()
+    table.revoke(one)
+    assert held.is_revoked
+    assert not table.is_sent(one)
+    anew = table.open_file(one)
+    assert anew is not held
+    assert not anew.is_revoked
+    anew.release()
+    held.release()
+    table.close()

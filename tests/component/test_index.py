@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -201,10 +202,28 @@ async def test_a_tag_that_moves_is_seen_moved(index: Index) -> None:
     assert await index.find_tag(HERE, Tag("1.35")) == tag_of(2, now=200.0)
 
 
+async def test_a_slow_answer_does_not_undo_a_later_one(index: Index) -> None:
+    later = tag_of(2, now=200.0)
+    await index.record_tag(HERE, later)
+    await index.record_tag(HERE, tag_of(1, now=100.0))
+    await index.commit_manifest(HERE, blob_of(1), manifest_link_of(1), [], tag_of(1, now=199.0))
+    await index.drop_tag(HERE, Tag("1.35"), 199.0)
+    assert await index.find_tag(HERE, Tag("1.35")) == later
+    await index.drop_tag(HERE, Tag("1.35"), 200.0)
+    assert await index.find_tag(HERE, Tag("1.35")) is None
+
+
+async def test_a_clock_that_was_set_back_holds_up_no_tag(index: Index) -> None:
+    await index.record_tag(HERE, tag_of(1, now=time.time() + 3600))
+    now = tag_of(2, now=time.time())
+    await index.record_tag(HERE, now)
+    assert await index.find_tag(HERE, Tag("1.35")) == now
+
+
 async def test_a_dropped_tag_is_gone_in_its_repository_only(index: Index) -> None:
     await index.record_tag(HERE, tag_of(1))
     await index.record_tag(ELSEWHERE, tag_of(1))
-    await index.drop_tag(HERE, Tag("1.35"))
+    await index.drop_tag(HERE, Tag("1.35"), tag_of(1).checked_at)
     assert await index.find_tag(HERE, Tag("1.35")) is None
     assert await index.find_tag(ELSEWHERE, Tag("1.35")) == tag_of(1)
 
@@ -265,7 +284,8 @@ async def test_a_closed_index_says_so(path: Path) -> None:
     "sql", ["_FIND", "_FIND_TAG", "_LIST_TAGS", "_USAGE", "_DROP_TAG", "_RECORD_USE"]
 )
 async def test_no_lookup_walks_a_whole_table(index: Index, path: Path, sql: str) -> None:
-    parameters = dict.fromkeys(("upstream", "repository", "digest", "tag", "used_at", "run"), "x")
+    names = ("upstream", "repository", "digest", "tag", "used_at", "asked_at", "run")
+    parameters = dict.fromkeys(names, "x")
     with closing(sqlite3.connect(path)) as connection:
         plan = connection.execute(
             f"EXPLAIN QUERY PLAN {getattr(engine.index, sql)}", parameters

@@ -69,7 +69,7 @@ async def test_tells_what_all_files_take_before_each_write_returns(tmp_path: Pat
     told: list[int] = []
     async with open_index(tmp_path) as (index, eviction):
         one = await store(index, 1, size_bytes=1)
-        await eviction.count_bytes(BLOCK, told.append)
+        await eviction.count_bytes(BLOCK, lambda total, _: told.append(total))
         assert told == [BLOCK]
         two = await store(index, 2, size_bytes=BLOCK + 1)
         assert told[-1] == 3 * BLOCK
@@ -89,11 +89,11 @@ async def test_another_block_size_counts_everything_anew(tmp_path: Path) -> None
     told: list[int] = []
     async with open_index(tmp_path) as (index, eviction):
         await store(index, 1, size_bytes=700)
-        await eviction.count_bytes(512, told.append)
+        await eviction.count_bytes(512, lambda total, _: told.append(total))
         await store(index, 2, size_bytes=1)
     assert told == [1024, 1536]
     async with open_index(tmp_path) as (_, eviction):
-        await eviction.count_bytes(512, told.append)
+        await eviction.count_bytes(512, lambda total, _: told.append(total))
     assert told[-1] == 1536
 
 
@@ -214,7 +214,7 @@ async def test_an_older_index_is_counted_and_queued_as_it_is_migrated(tmp_path: 
                 (digest_of(number), 10 - number, use_count),
             )
     async with open_index(tmp_path) as (_, eviction):
-        await eviction.count_bytes(BLOCK, told.append)
+        await eviction.count_bytes(BLOCK, lambda total, _: told.append(total))
         page = await eviction.page(Order.BY_NEW, FIRST, 9)
     assert told == [4 * BLOCK]
     assert [(each.digest, each.queued_at, each.reuse_count) for each in page] == [

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def link_named(named: Descriptor) -> LinkRecord:
     kind = Kind.MANIFEST if named.is_manifest else Kind.BLOB
     found = link_to(named.digest, kind, named.media_type, named.size_bytes)
     return replace(found, state=LinkState.NAMED)
+
+
+def may_follow(record: TagRecord, asked_at: float) -> bool:
+    """Upstream's later word counts; what is said to be of the future is none."""
+    return asked_at >= record.checked_at or record.checked_at > time.time() + 1
 
 
 def merge_link(old: LinkRecord | None, new: LinkRecord) -> LinkRecord:
@@ -106,6 +112,8 @@ class IndexMachine(RuleBasedStateMachine):
 
     def put_tag(self, location: Location, tag: TagRecord) -> None:
         old = self.tags.get((location, tag.tag))
+        if old is not None and not may_follow(old, tag.checked_at):
+            return
         if old is not None and old.digest == tag.digest:
             tag = replace(tag, changed_at=old.changed_at)
         self.tags[location, tag.tag] = tag
@@ -153,10 +161,12 @@ class IndexMachine(RuleBasedStateMachine):
         self.runner.run(self.index.record_tag(location, record))
         self.put_tag(location, record)
 
-    @rule(location=LOCATIONS, tag=TAGS)
-    def drop_tag(self, location: Location, tag: Tag) -> None:
-        self.runner.run(self.index.drop_tag(location, tag))
-        self.tags.pop((location, tag), None)
+    @rule(location=LOCATIONS, tag=TAGS, asked_at=TIMES)
+    def drop_tag(self, location: Location, tag: Tag, asked_at: float) -> None:
+        self.runner.run(self.index.drop_tag(location, tag, asked_at))
+        old = self.tags.get((location, tag))
+        if old is not None and may_follow(old, asked_at):
+            del self.tags[location, tag]
 
     @rule(digest=DIGESTS)
     def forget_blob(self, digest: Digest) -> None:

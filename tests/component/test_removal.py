@@ -53,7 +53,7 @@ class Site:
     async def remove(self) -> list[Digest]:
         return [gone.digest for gone in await self.removal.remove([victim()])]
 
-    def count(self, disk_bytes: int) -> None:
+    def count(self, disk_bytes: int, _corrected_bytes: int) -> None:
         self.disk_bytes = disk_bytes
 
 

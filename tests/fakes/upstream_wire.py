@@ -186,7 +186,7 @@ class Listener:
         if offset == fault.stall_at:
             assert fault.gate is not None
             await fault.gate.wait()
-        if offset == fault.truncate_at:
+        if offset == fault.truncate_at or writer.is_closing():  # the peer may have left meanwhile
             raise ConnectionDone
         if offset == fault.reset_at:
             reset(writer)
