@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from engine import capacity
 from engine.adoption_plan import Adopted, Allowance, Job, plan_jobs
 from engine.adoption_survey import Fault, Finding, FoundTag, Survey
 from engine.blobdir import BlobDirectory, read_at
@@ -23,25 +22,11 @@ from engine.index_records import BlobRecord, LinkRecord, LinkState, TagRecord
 from engine.intake import Intake, Mode, SourceUnreadable
 from engine.names import Digest, Location
 from engine.reconcile import presume_use
-from engine.settings import EvictionSettings
 
 # Writes of so many that wait together are committed together.
 _WORKERS = 16
 # distribution refuses larger ones; what is larger was not stored as a manifest.
 _MAX_MANIFEST_BYTES = 8 * 1024 * 1024
-
-
-async def measure_allowance(
-    index: Index | None, blob_directory: BlobDirectory, settings: EvictionSettings
-) -> Allowance:
-    """Say how much fits before eviction would start to undo it. Raises `StorageError`."""
-    root = blob_directory.layout.root
-    existing = next(path for path in (root, *root.parents) if path.exists())
-    file_system = capacity.measure(existing)
-    held_bytes = 0 if index is None else (await index.usage()).stored_bytes
-    limit = capacity.limit(settings, file_system, held_bytes)
-    room_bytes = int(limit.limit_bytes * settings.lowwatermark_fraction) - held_bytes
-    return Allowance(max(0, room_bytes), file_system.block_bytes)
 
 
 class Adoption:

@@ -6,23 +6,20 @@ damaged or could not be read, 2 usage, 130 interrupted; the same command goes on
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from engine.acts import hold_lock
-from engine.adoption import Adoption, measure_allowance
 from engine.adoption_plan import Adopted, plan_jobs
+from engine.adoption_run import adopt as run_adoption
+from engine.adoption_run import rehearse
 from engine.adoption_survey import Finding, NotARegistry, Survey, survey
 from engine.blobdir import BlobDirectory
-from engine.index import Index
-from engine.index_readonly import ReadOnlyConnections
 from engine.intake import CannotShare, Intake, Mode
-from engine.layout import Layout
-from engine.recovery import Recovery
 from engine.subject import parse_upstream
 from tools.options import EXIT_FOUND, EXIT_USAGE, Site, fail, founding_site_command, grouped
 from tools.output import Column, Field, Kind, Listing, Report, humane_bytes, show
@@ -100,46 +97,14 @@ def _run(site: Site, choice: Choice, found: Survey, upstream: str) -> tuple[Adop
     """Adopt or rehearse. The lock is held until every thread is through."""
     findings: list[Finding] = []
     if choice.is_dry_run:
-        return asyncio.run(_rehearse(site, found, upstream, findings.append)), findings
+        return asyncio.run(rehearse(found, upstream, site.settings, findings.append)), findings
     blob_directory = BlobDirectory(site.layout)
     blob_directory.prepare()
     with hold_lock(site.layout), _progress(found, upstream) as progress:
         blob_directory.clean()
         intake = Intake(blob_directory, _MODES[choice.mode], progress)
-        adopted = asyncio.run(_adopt(site, found, upstream, intake, findings.append))
+        adopted = asyncio.run(run_adoption(found, upstream, site.settings, intake, findings.append))
     return adopted, findings
-
-
-async def _adopt(
-    site: Site, found: Survey, upstream: str, intake: Intake, tell: Callable[[Finding], None]
-) -> Adopted:
-    blob_directory = BlobDirectory(site.layout)
-    index = await Index.open(site.layout.index_path, Recovery(site.layout))
-    try:
-        adoption = Adoption(found, index, blob_directory, intake, tell)
-        allowance = await measure_allowance(index, blob_directory, site.settings.eviction)
-        return await adoption.run(upstream, allowance)
-    finally:
-        await index.aclose()
-
-
-async def _rehearse(
-    site: Site, found: Survey, upstream: str, tell: Callable[[Finding], None]
-) -> Adopted:
-    blob_directory = BlobDirectory(site.layout)
-    async with _open_for_reading(site.layout) as index:
-        adoption = Adoption(found, index, blob_directory, None, tell)
-        allowance = await measure_allowance(index, blob_directory, site.settings.eviction)
-        return await adoption.run(upstream, allowance)
-
-
-@asynccontextmanager
-async def _open_for_reading(layout: Layout) -> AsyncIterator[Index | None]:
-    if not layout.index_path.exists():
-        yield None
-        return
-    async with ReadOnlyConnections(layout.index_path) as connections:
-        yield Index(connections)
 
 
 @contextmanager
