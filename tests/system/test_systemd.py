@@ -116,16 +116,3 @@ def test_a_start_that_fails_is_not_tried_again(tmp_path: Path) -> None:
     config.write_text("version: 0.1\nnonsense: 1\n")
     done = subprocess.run([PROGRAM, "serve", config], capture_output=True, check=False)
     assert str(done.returncode) == setting("RestartPreventExitStatus")
-
-
-def test_a_loop_that_stands_still_does_not_beat(tmp_path: Path, manager: Manager) -> None:
-    with started(tmp_path, manager) as mirror:
-        manager.next("WATCHDOG=1")
-        mirror.child.signal(signal.SIGSTOP)
-        try:
-            manager._socket.settimeout(1.0)
-            with pytest.raises(TimeoutError):
-                while True:
-                    manager.next("WATCHDOG=1")
-        finally:
-            mirror.child.signal(signal.SIGCONT)
