@@ -189,12 +189,26 @@ class BlobDirectory:
                 temporary.unlink(missing_ok=True)
             raise
 
-    def _commit(self, source: Path, digest: Digest) -> None:
+    def temporary_path(self, digest: Digest) -> Path:
+        """Where a file may be made ready to become a blob, by one at a time; `clean` removes it."""
+        path = self.layout.partial_path(digest)
+        return path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
+
+    def commit_file(self, source: Path, digest: Digest, *, is_shared: bool) -> None:
+        """Make a verified file a blob, as `commit` does.
+
+        `is_shared`: it is another program's file too, so its mode stays. It may be left in place
+        where it is the blob's own file already.
+        """
+        self._commit(source, digest, mode=None if is_shared else _BLOB_MODE)
+
+    def _commit(self, source: Path, digest: Digest, mode: int | None = _BLOB_MODE) -> None:
         blob = self.layout.blob_path(digest)
         with map_exceptions(f"commit {blob}"):
             descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                os.fchmod(descriptor, _BLOB_MODE)
+                if mode is not None:
+                    os.fchmod(descriptor, mode)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -228,13 +228,15 @@ def _describe(resolved: Resolved, status: CacheStatus = CacheStatus.MISS) -> Man
 
 def _stale(stored: _Stored, cause: CacheError, now: float) -> ManifestLookup:
     content = stored.content
-    age_s = max(0, int(now - stored.record.checked_at))
+    checked_at = stored.record.checked_at
+    # 0: it came from another mirror's storage, and upstream was never asked from here.
+    when = f"{max(0, int(now - checked_at))} s ago" if checked_at else "before it was taken over"
     return ManifestLookup(
         CacheStatus.STALE,
         content.digest,
         content.size_bytes,
         content.media_type,
         content,
-        warning=f"last checked {age_s} s ago: {cause}",
+        warning=f"last checked {when}: {cause}",
         upstream_status=cause.upstream_status if isinstance(cause, UpstreamError) else None,
     )

@@ -10,10 +10,16 @@ last, so that a client of a server that cannot serve yet is refused at once and 
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+)
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -33,6 +39,7 @@ from server.exchange import Handler
 from server.health import Health
 from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
+from server.notify import ServiceManager
 from server.protocol import Connection
 from server.settings import Listener, ServerSettings
 from server.tally import Tally
@@ -71,8 +78,9 @@ def run(settings: ServerSettings, open_handler: OpenHandler = open_api) -> int:
     """
     logs.set_up(settings.log)
     limits = Limits(max_connections=derive_max_connections(raise_open_files()))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Server(settings, limits, open_handler).run())
+    manager = ServiceManager.from_environment(os.environ)
+    with closing(manager), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Server(settings, limits, open_handler, manager).run())
 
 
 class StartError(Exception):
@@ -82,8 +90,15 @@ class StartError(Exception):
 class Server:
     """One run of the server."""
 
-    def __init__(self, settings: ServerSettings, limits: Limits, open_handler: OpenHandler) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        limits: Limits,
+        open_handler: OpenHandler,
+        manager: ServiceManager | None = None,
+    ) -> None:
         self._settings = settings
+        self._manager = manager or ServiceManager()
         self._limits = limits
         self._open_handler = open_handler
         self._health = Health()
@@ -102,8 +117,10 @@ class Server:
             # What lives from now on dies young: the collector need not look at the rest again.
             gc.collect()
             gc.freeze()
+            self._manager.ready(self._describe())
             await self._stop.wait()
             self._health.is_ready = False
+            self._manager.stopping(self._settings.http.draintimeout_s)
         logger.info("stopped")
         return EXIT_OK
 
@@ -163,8 +180,15 @@ class Server:
             self._endpoint.cut_all()
         self._stop.set()
 
+    def _describe(self) -> str:
+        """Say in a line what is served, for `systemctl status`."""
+        addresses = ", ".join(map(str, self._settings.http.listeners))
+        names = ", ".join(upstream.namespace for upstream in self._settings.engine.upstreams)
+        return f"serving {names} on {addresses}"
+
     def _note_hangup(self) -> None:
-        logger.info("signal name=SIGHUP: the configuration is read at start only")
+        with self._manager.reloading():
+            logger.info("signal name=SIGHUP: the configuration is read at start only")
 
 
 async def _listen(

@@ -16,6 +16,8 @@ import click
 from server.config import ConfigError, load, to_yaml
 from server.config_render import render
 from server.settings import LogFormat, ServerSettings
+from tools.adopt import adopt
+from tools.healthcheck import healthcheck
 from tools.inspect_index import inspect_index
 from tools.operate import pin, purge, unpin
 from tools.options import exit_with
@@ -111,5 +113,5 @@ def _print_settings(settings: ServerSettings, *, is_json: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-for command in (inspect_index, verify_digests, purge, pin, unpin):
+for command in (adopt, healthcheck, inspect_index, verify_digests, purge, pin, unpin):
     main.add_command(command)

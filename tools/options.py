@@ -27,6 +27,8 @@ EXIT_USAGE = 2
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _FILE = click.Path(path_type=Path)
+# What a fresh volume or the official registry's own storage has in it.
+_HARMLESS_NAMES = {"docker", "scheduler-state.json", "lost+found"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,17 @@ def site_command(function: Callable[..., None]) -> Callable[..., None]:
 
     What the engine raises becomes one line on standard error and an exit code.
     """
+    return _site_command(function, become_owner)
+
+
+def founding_site_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Do as `site_command`, where the data directory need not be one yet."""
+    return _site_command(function, become_founder)
+
+
+def _site_command(
+    function: Callable[..., None], prepare: Callable[[Path], None]
+) -> Callable[..., None]:
 
     @click.option("--data", metavar="DIR", type=_FILE, help="The mirror's data directory.")
     @click.option("--config", metavar="FILE", type=_FILE, help="The mirror's config.yml.")
@@ -57,7 +70,7 @@ def site_command(function: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         try:
             settings = load(config, os.environ, data=data).engine
-            become_owner(settings.data_directory)
+            prepare(settings.data_directory)
             function(Site(settings, is_json), **options)
         except ConfigError as exc:
             exit_with(exc, is_json=is_json)
@@ -93,12 +106,41 @@ class NotADataDirectory(Exception):
 
 def become_owner(path: Path) -> None:
     """See that the process acts as the owner of `path`. Raises `NotADataDirectory`."""
-    try:
-        found = path.stat()
-    except OSError as exc:
-        raise NotADataDirectory(f"{path}: {exc.strerror}; name it: --data DIR") from exc
+    found = _look_at(path)
     if not path.joinpath("blobs").is_dir():
         raise NotADataDirectory(f"{path} is no data directory of a mirror; name it: --data DIR")
+    _act_as_owner(path, found)
+
+
+def become_founder(path: Path) -> None:
+    """Do as `become_owner`, where `path` may also be missing, empty, or a registry's storage.
+
+    Where it is missing, whoever runs the command will own it.
+    """
+    if not path.exists():
+        return
+    found = _look_at(path)
+    if not path.is_dir() or not _may_become_data_directory(path):
+        raise NotADataDirectory(f"{path} is not empty, and no data directory of a mirror")
+    _act_as_owner(path, found)
+
+
+def _may_become_data_directory(path: Path) -> bool:
+    try:
+        names = set(os.listdir(path))
+    except OSError as exc:
+        raise NotADataDirectory(f"{path}: {exc.strerror}") from exc
+    return "blobs" in names or names <= _HARMLESS_NAMES
+
+
+def _look_at(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as exc:
+        raise NotADataDirectory(f"{path}: {exc.strerror}; name it: --data DIR") from exc
+
+
+def _act_as_owner(path: Path, found: os.stat_result) -> None:
     if found.st_uid == os.geteuid():
         return
     if os.geteuid() != 0:

@@ -8,21 +8,11 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from engine.errors import StorageError
 from engine.subject import DigestSubject, RepositorySubject, Subject, parse_subject
@@ -30,6 +20,7 @@ from tools import verify_state
 from tools.options import EXIT_FOUND, Site, grouped, site_command
 from tools.output import Column, Field, Kind, Listing, Report, humane_bytes, show
 from tools.parameters import moment, percentage
+from tools.progress import bar
 from tools.verify_run import Run
 from tools.verify_state import Finding, State
 
@@ -121,24 +112,8 @@ async def _verify(run: Run) -> None:
     if not sys.stderr.isatty():
         await run.verify(lambda count: None)
         return
-    with _bar(await run.measure()) as advance:
+    with bar("verifying", await run.measure()) as advance:
         await run.verify(advance)
-
-
-@contextmanager
-def _bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """Show bytes, their rate and the time left, on standard error."""
-    progress = Progress(
-        TextColumn("verifying"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    with progress:
-        task = progress.add_task("", total=total_bytes)
-        yield lambda count: progress.advance(task, count)
 
 
 def _teller(site: Site) -> Callable[[Finding], None]:

@@ -93,6 +93,10 @@ class Child:
         self._reader.join()
         return code
 
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End it as `kill -9` does, and wait until it is gone."""
         self._process.kill()
