@@ -14,6 +14,8 @@ import asyncio
 import logging
 import os
 import socket
+from copy import copy
+from time import monotonic
 from typing import cast
 
 import httptools
@@ -23,6 +25,7 @@ from server.endpoint import Endpoint
 from server.exchange import ClientGone
 from server.flow import SocketFlow
 from server.limits import Phase, Watch
+from server.repeats import Repeat
 from server.request import HTTP_11, BadRequest, Request, check_request, find_head_end
 
 logger = logging.getLogger(__name__)
@@ -92,11 +95,8 @@ class Connection(asyncio.Protocol):
             if data[0] == _TLS_HANDSHAKE:
                 self._close()  # the client will try plain HTTP once this is refused
                 return
-        if self._exchange is None and not self._buffer:
-            request = self._endpoint.known_heads.find(data)
-            if request is not None:
-                self._begin(request)
-                return
+        if self._exchange is None and not self._buffer and self._answer_known(data):
+            return
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
             self._advance()
@@ -187,6 +187,36 @@ class Connection(asyncio.Protocol):
             start = end
         self._buffer = data[start:]
 
+    def _answer_known(self, data: bytes) -> bool:
+        """Answer a request that is here as a whole and was read before; False where it is none."""
+        endpoint, now = self._endpoint, monotonic()
+        repeat = endpoint.repeats.find(data, now)
+        if repeat is not None and not endpoint.is_draining:
+            self._repeat(repeat, now)
+            return True
+        request = endpoint.known_heads.find(data)
+        if request is None:
+            return False
+        endpoint.repeats.add(data, self._begin(request), now)
+        return True
+
+    def _repeat(self, repeat: Repeat, now: float) -> None:
+        """Send an answer that was sent before."""
+        self._request_count += 1
+        exchange, flow = repeat.exchange, self.flow
+        mark_bytes = flow.sent_bytes
+        repeat.parcel.leave_by(flow)
+        if flow.is_blocked or flow.is_broken:
+            self._exchange = copy(exchange)
+            self._exchange.move(self, mark_bytes, now)
+            self._settle()
+            return
+        exchange.remote = self.remote
+        for observer in self._endpoint.observers:
+            observer.exchange_over(exchange, flow.sent_bytes - mark_bytes, monotonic() - now)
+        if not exchange.keeps_alive:
+            self._end()
+
     def _take(self, data: bytes, start: int) -> int:
         """Begin the exchange whose head begins at `start`; return the head's end, -1 for none."""
         limits = self._endpoint.limits
@@ -224,7 +254,8 @@ class Connection(asyncio.Protocol):
         method = parser.get_method()
         return check_request(head, method, self._url, self._fields, self._endpoint.limits)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: Request) -> ConnectionExchange:
+        """Begin an exchange, and end it if it can be answered at once."""
         self._request_count += 1
         exchange = self._exchange = ConnectionExchange(self, request)
         if request.has_body or self._endpoint.is_draining:
@@ -243,6 +274,7 @@ class Connection(asyncio.Protocol):
             self._settle()
         else:
             self._task = self._endpoint.spawn(self._run(exchange))
+        return exchange
 
     async def _run(self, exchange: ConnectionExchange) -> None:
         """Await the handler's answer, whatever it comes to."""
@@ -265,9 +297,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: BadRequest) -> None:
         exchange = self._exchange = ConnectionExchange(self, _NO_REQUEST)
-        exchange.cause = refused.reason
         self._must_linger = True
-        exchange.refuse(refused.status, b"text/plain", f"{refused.reason}\n".encode())
+        exchange.refuse(refused.status, refused.reason)
         self._settle()
 
     def _flow_ready(self) -> None:
