@@ -13,27 +13,26 @@ from server.sendfile import Span
 class Parcel:
     """Bytes, and after them those of `file` from `start` up to without `end`."""
 
-    __slots__ = ("_end", "_file", "_start", "_wire", "size_bytes")
+    __slots__ = ("_end", "_file", "_start", "_wire", "length_bytes", "memory_bytes")
 
     def __init__(
         self, wire: bytes, file: OpenFile | None = None, start: int = 0, end: int = 0
     ) -> None:
-        self.size_bytes = len(wire)  # in memory
+        self.memory_bytes = len(wire)
+        self.length_bytes = len(wire) + end - start
         self._wire = wire
         self._file = file
         self._start = start
         self._end = end
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of it can still be had."""
-        return self._file is None or self._file.is_open
-
-    def leave_by(self, flow: Flow) -> None:
-        """Send it, if it is whole."""
+    def leave_by(self, flow: Flow) -> bool:
+        """Send it; False, and nothing is sent, where the file has been closed."""
         file = self._file
         if file is None:
             flow.write(self._wire)
-        else:
+        elif file.is_open:
             flow.write(self._wire, more=True)
             flow.write_file(Span(file.fd, self._start, self._end, file.acquire()))
+        else:
+            return False
+        return True

@@ -25,7 +25,6 @@ from server.endpoint import Endpoint
 from server.exchange import ClientGone
 from server.flow import SocketFlow
 from server.limits import Phase, Watch
-from server.repeats import Repeat
 from server.request import HTTP_11, BadRequest, Request, check_request, find_head_end
 
 logger = logging.getLogger(__name__)
@@ -87,6 +86,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; answer what is complete."""
+        is_free = self._exchange is None and not self._buffer and not self._is_last
+        if is_free and (self._repeat(data) or self._answer_known(data)):
+            return
         if self._is_last:
             self._discard(len(data))
             return
@@ -95,8 +97,6 @@ class Connection(asyncio.Protocol):
             if data[0] == _TLS_HANDSHAKE:
                 self._close()  # the client will try plain HTTP once this is refused
                 return
-        if self._exchange is None and not self._buffer and self._answer_known(data):
-            return
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
             self._advance()
@@ -187,35 +187,42 @@ class Connection(asyncio.Protocol):
             start = end
         self._buffer = data[start:]
 
-    def _answer_known(self, data: bytes) -> bool:
-        """Answer a request that is here as a whole and was read before; False where it is none."""
-        endpoint, now = self._endpoint, monotonic()
-        repeat = endpoint.repeats.find(data, now)
-        if repeat is not None and not endpoint.is_draining:
-            self._repeat(repeat, now)
-            return True
-        request = endpoint.known_heads.find(data)
-        if request is None:
+    def _repeat(self, head: bytes) -> bool:
+        """Send what was sent for the same head a moment ago; False where that is not possible."""
+        now = monotonic()
+        endpoint, flow = self._endpoint, self.flow
+        repeat = endpoint.repeats.find(head, now)
+        if repeat is None or endpoint.is_draining:
             return False
-        endpoint.repeats.add(data, self._begin(request), now)
-        return True
-
-    def _repeat(self, repeat: Repeat, now: float) -> None:
-        """Send an answer that was sent before."""
+        exchange, parcel, mark_bytes = repeat.exchange, repeat.parcel, flow.sent_bytes
+        if not parcel.leave_by(flow):
+            return False
+        self._is_fresh = False
         self._request_count += 1
-        exchange, flow = repeat.exchange, self.flow
-        mark_bytes = flow.sent_bytes
-        repeat.parcel.leave_by(flow)
-        if flow.is_blocked or flow.is_broken:
+        sent_bytes = flow.sent_bytes - mark_bytes
+        if sent_bytes < parcel.length_bytes:  # the rest waits, or the client has gone
             self._exchange = copy(exchange)
             self._exchange.move(self, mark_bytes, now)
             self._settle()
-            return
+            return True
         exchange.remote = self.remote
-        for observer in self._endpoint.observers:
-            observer.exchange_over(exchange, flow.sent_bytes - mark_bytes, monotonic() - now)
+        elapsed_s = monotonic() - now
+        for observer in endpoint.observers:
+            observer.exchange_over(exchange, sent_bytes, elapsed_s)
         if not exchange.keeps_alive:
             self._end()
+        return True
+
+    def _answer_known(self, head: bytes) -> bool:
+        """Answer a request that was read before; False where it was not."""
+        endpoint = self._endpoint
+        request = endpoint.known_heads.find(head)
+        if request is None:
+            return False
+        self._is_fresh = False
+        exchange = self._begin(request)
+        endpoint.repeats.add(head, exchange, monotonic())
+        return True
 
     def _take(self, data: bytes, start: int) -> int:
         """Begin the exchange whose head begins at `start`; return the head's end, -1 for none."""

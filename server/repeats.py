@@ -24,17 +24,12 @@ MAX_BYTES = 8 * 1024 * 1024
 class Repeat:
     """An answer to be sent again, and the exchange that it was made for, as observers see it."""
 
-    __slots__ = ("_content", "exchange", "parcel")
+    __slots__ = ("content", "exchange", "parcel")
 
     def __init__(self, exchange: ConnectionExchange, parcel: Parcel, content: Content) -> None:
         self.exchange = exchange
         self.parcel = parcel
-        self._content = content
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it may still be sent."""
-        return self._content.is_hot and self.parcel.is_whole
+        self.content = content
 
 
 class Repeats:
@@ -49,9 +44,9 @@ class Repeats:
         self._until = 0.0  # by the clock of `now`, which is monotonic
 
     def find(self, head: bytes, now: float) -> Repeat | None:
-        """Find what was answered to exactly `head`, if it may be sent again."""
+        """Find what was answered to exactly `head`, if that is still right."""
         repeat = self._all.get(head)
-        if repeat is None or now >= self._until or not repeat.is_good:
+        if repeat is None or now >= self._until or not repeat.content.is_hot:
             return None
         return repeat
 
@@ -62,7 +57,7 @@ class Repeats:
             return
         if now >= self._until:
             self._begin_second(now)
-        size_bytes = len(head) + parcel.size_bytes
+        size_bytes = len(head) + parcel.memory_bytes
         if len(self._all) < MAX_ANSWERS and self._bytes + size_bytes <= MAX_BYTES:
             # A copy, for the exchange itself may not be over yet, and end badly.
             self._all[head] = Repeat(copy(exchange), parcel, content)
