@@ -25,7 +25,15 @@ from server.endpoint import Endpoint
 from server.exchange import ClientGone
 from server.flow import SocketFlow
 from server.limits import Phase, Watch
-from server.request import HTTP_11, BadRequest, Request, check_request, find_head_end
+from server.request import (
+    HTTP_11,
+    TRACE_START,
+    BadRequest,
+    Request,
+    check_request,
+    drop_trace,
+    find_head_end,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +95,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes in; answer what is complete."""
         is_free = self._exchange is None and not self._buffer and not self._is_last
-        if is_free and (self._repeat(data) or self._answer_known(data)):
-            return
+        if is_free:
+            head = drop_trace(data) if TRACE_START in data else data
+            if self._repeat(head) or self._answer_known(head):
+                return
         if self._is_last:
             self._discard(len(data))
             return
@@ -241,6 +251,7 @@ class Connection(asyncio.Protocol):
     def _read(self, head: bytes) -> Request:
         """Find the request that `head` makes, or parse and check it."""
         heads = self._endpoint.known_heads
+        head = drop_trace(head)
         request = heads.find(head)
         if request is None:
             request = self._parse(head)
