@@ -49,6 +49,11 @@ class OpenFile:
         self._holders = 1
 
     @property
+    def is_open(self) -> bool:
+        """Whether anybody holds it; once nobody does, it cannot be held any more."""
+        return self._holders > 0
+
+    @property
     def is_shared(self) -> bool:
         """Whether more than one holds it."""
         return self._holders > 1
@@ -71,9 +76,10 @@ class Content:
     """One stored piece of content as a repository serves it.
 
     `prepared` belongs to the server: whatever it computed once for all responses of this content.
+    `is_hot`: it is in the table. Whoever kept it asks this before serving it once more.
     """
 
-    __slots__ = ("body", "digest", "media_type", "prepared", "size_bytes", "stored_at")
+    __slots__ = ("body", "digest", "is_hot", "media_type", "prepared", "size_bytes", "stored_at")
 
     def __init__(self, digest: Digest, size_bytes: int, media_type: str, stored_at: float) -> None:
         self.digest = digest
@@ -81,6 +87,7 @@ class Content:
         self.media_type = media_type  # empty for a blob
         self.stored_at = stored_at  # unix seconds
         self.body: bytes | None = None  # small content, once it was read
+        self.is_hot = False
         self.prepared: object = None
 
 
@@ -111,7 +118,11 @@ class Hot:
     def add(self, kind: Kind, location: Location, content: Content) -> None:
         """Add or replace an entry, dropping the least recently used beyond the bound."""
         key = (kind, location, content.digest)
+        replaced = self._entries.get(key)
+        if replaced is not None:
+            replaced.is_hot = False
         self._entries[key] = content
+        content.is_hot = True
         self._entries.move_to_end(key)
         self._keys.setdefault(content.digest, set()).add(key)
         while len(self._entries) > MAX_ENTRIES:
@@ -174,8 +185,8 @@ class Hot:
         """Close all files; those being sent close when they are sent."""
         while self._files:
             self._files.popitem()[1].release()
-        self._entries.clear()
-        self._keys.clear()
+        for key in tuple(self._entries):
+            self._forget_key(key)
 
     def _lend(self, digest: Digest, file: OpenFile) -> None:
         """Leave a file to those who hold it, if anybody does."""
@@ -193,7 +204,7 @@ class Hot:
         return file.acquire()
 
     def _forget_key(self, key: Key) -> None:
-        del self._entries[key]
+        self._entries.pop(key).is_hot = False
         keys = self._keys[key[2]]
         keys.discard(key)
         if not keys:

@@ -3,8 +3,8 @@
 Invariant: the loop never waits for the log's reader. At most `MAX_QUEUED_BYTES` of lines wait; what
 comes beyond is dropped, counted, and reported once there is room again.
 
-Lines are rendered on the loop, about 1 µs each, and handed over in batches: a thread that rendered
-them would hold the interpreter's lock for just as long, and wake for every line.
+Lines are rendered on the loop, about 1 µs each, a batch at a time: a thread that rendered them
+would hold the interpreter's lock for just as long. So the time in a line may be `_BATCH_S` late.
 Neither `Authorization` nor a query is ever in a line.
 """
 
@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from queue import SimpleQueue
 from time import time
@@ -26,7 +26,7 @@ from server.settings import LogFormat
 logger = logging.getLogger(__name__)
 
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
-_BATCH_BYTES = 256 * 1024
+_BATCH_LINES = 512  # rendered at once, in about half a millisecond
 _BATCH_S = 0.2  # a line is this late at most, where its reader keeps up
 # How long a stopping server waits for a reader that does not read.
 _CLOSE_S = 5.0
@@ -36,37 +36,57 @@ _MAX_PARTS = 512
 
 _quote = msgspec.json.encode
 
+# An exchange that is over, its client (an exchange may be that of several), the bytes that were
+# sent, and the seconds it took.
+Note = tuple[Exchange, str, int, float]
+
 
 class Renderer:
     """Renders lines in one format. The time's text is made once a second."""
 
     def __init__(self, log_format: LogFormat, fields: dict[str, str]) -> None:
-        last = render_fields(log_format, fields).encode().replace(b"%", b"%%")
+        last = render_fields(log_format, fields).encode()
         self._format = log_format
         if log_format is LogFormat.TEXT:
             self._what, self._how, self._who = _text_what, _text_how, _text_who
-            self._line = b"%b%b status=%d bytes_sent=%d duration_s=%f%b%b" + last + b"\n"
+            self._before, self._after = b"%b%b status=%d", b"%b%b%b\n"
+            self._numbers = b" bytes_sent=%d duration_s=%f"
         else:
             self._what, self._how, self._who = _json_what, _json_how, _json_who
-            numbers = b'"status":%d,"bytes_sent":%d,"duration_s":%f'
-            self._line = b"%b%b," + numbers + b"%b%b" + last + b"}\n"
+            self._before, self._after = b'%b%b,"status":%d', b"%b%b%b}\n"
+            self._numbers = b',"bytes_sent":%d,"duration_s":%f'
+        self._last = last
         self._second = -1
         self._head = b""
 
-    def render(self, exchange: Exchange, sent_bytes: int, duration_s: float, now: float) -> bytes:
-        """Render the line of an exchange that ended at `now` (unix seconds), with its line feed."""
+    def render(self, notes: Iterable[Note], now: float) -> bytes:
+        """Render lines that say `now` (unix seconds), each with its line feed."""
         if int(now) != self._second:
             self._second = int(now)
             self._head = self._render_head(format_time(now))
-        return self._line % (
+        # A repeated answer has one exchange, and so one form for each client.
+        forms: dict[tuple[Exchange, str], bytes] = {}
+        lines = []
+        for exchange, remote, sent_bytes, duration_s in notes:
+            form = forms.get((exchange, remote))
+            if form is None:
+                form = forms[exchange, remote] = self._render_form(exchange, remote)
+            lines.append(form % (sent_bytes, duration_s))
+        return b"".join(lines)
+
+    def _render_form(self, exchange: Exchange, remote: str) -> bytes:
+        """Render all of a line but its two numbers that differ each time."""
+        before = self._before % (
             self._head,
             self._what(exchange.method, exchange.target),
             exchange.status,
-            sent_bytes,
-            duration_s,
-            self._how(exchange.cache_status, exchange.upstream, exchange.digest),
-            self._who(exchange.remote, exchange.header(b"user-agent") or b"", exchange.cause),
         )
+        after = self._after % (
+            self._how(exchange.cache_status, exchange.upstream, exchange.digest),
+            self._who(remote, exchange.header(b"user-agent") or b"", exchange.cause),
+            self._last,
+        )
+        return before.replace(b"%", b"%%") + self._numbers + after.replace(b"%", b"%%")
 
     def _render_head(self, at: str) -> bytes:
         match self._format:
@@ -137,8 +157,7 @@ class AccessLog:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._batch: list[bytes] = []
-        self._batch_bytes = 0
+        self._batch: list[Note] = []
         self._handed_bytes = 0  # moved by the loop only
         self._written_bytes = 0  # moved by the thread only
         self.dropped_count = 0
@@ -148,18 +167,13 @@ class AccessLog:
         self._thread.start()
 
     def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
-        """Note an exchange; drops it where too much waits already."""
-        waiting = self._batch_bytes + self._handed_bytes - self._written_bytes
-        if waiting > MAX_QUEUED_BYTES:
-            self.dropped_count += 1
-            return
-        line = self._renderer.render(exchange, sent_bytes, duration_s, self._now())
-        self._batch.append(line)
-        self._batch_bytes += len(line)
-        if self._batch_bytes >= _BATCH_BYTES:
-            self._hand_over()
-        elif self._timer is None:
+        """Note an exchange."""
+        batch = self._batch
+        batch.append((exchange, exchange.remote, sent_bytes, duration_s))
+        if self._timer is None:
             self._timer = self._loop.call_later(_BATCH_S, self._hand_over)
+        elif len(batch) >= _BATCH_LINES:
+            self._hand_over()
 
     async def aclose(self) -> None:
         """Write what waits and stop the thread, for at most 5 s."""
@@ -173,12 +187,15 @@ class AccessLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._batch:
-            self._queue.put(b"".join(self._batch))
-            self._handed_bytes += self._batch_bytes
-            self._batch.clear()
-            self._batch_bytes = 0
-        if self.dropped_count:
+        has_room = self._handed_bytes - self._written_bytes <= MAX_QUEUED_BYTES
+        if not has_room:
+            self.dropped_count += len(self._batch)
+        elif self._batch:
+            lines = self._renderer.render(self._batch, self._now())
+            self._queue.put(lines)
+            self._handed_bytes += len(lines)
+        self._batch.clear()
+        if self.dropped_count and has_room:
             logger.warning("access log lines dropped count=%d", self.dropped_count)
             self.dropped_count = 0
 

@@ -51,18 +51,18 @@ EXIT_CONFIGURATION = 2
 
 _DEBUG_CONNECTIONS = 64
 
-OpenHandler = Callable[[ServerSettings], AbstractAsyncContextManager[Handler]]
+OpenHandler = Callable[[ServerSettings, Tally], AbstractAsyncContextManager[Handler]]
 
 
 @asynccontextmanager
-async def open_api(settings: ServerSettings) -> AsyncIterator[Handler]:
+async def open_api(settings: ServerSettings, tally: Tally) -> AsyncIterator[Handler]:
     """Open the cache and the API over it. Raises what `Cache.open` and `open_gate` raise."""
     cache = await Cache.open(settings.engine)
     try:
-        api = Tally(Api(cache, settings))
+        api = Api(cache, settings)
         path = Layout(settings.engine.data_directory).control_path
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(open_control(cache, api.answers, path))
+            await stack.enter_async_context(open_control(cache, tally.answers, path))
             if settings.auth is None:
                 yield api
             else:
@@ -102,6 +102,7 @@ class Server:
         self._limits = limits
         self._open_handler = open_handler
         self._health = Health()
+        self._tally = Tally()
         self._stop = asyncio.Event()
         self._endpoint: Endpoint | None = None
 
@@ -136,9 +137,14 @@ class Server:
         )
         stack.push_async_callback(debug.drain, 0)
         await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
-        handler = await stack.enter_async_context(self._open_handler(settings))
+        handler = await stack.enter_async_context(self._open_handler(settings, self._tally))
         self._endpoint = Endpoint(
-            handler, headers=settings.http.headers, limits=self._limits, observers=observers
+            handler,
+            headers=settings.http.headers,
+            limits=self._limits,
+            observers=observers,
+            # Whatever stands before the API has a say in each answer.
+            is_alike=isinstance(handler, Api),
         )
         stack.push_async_callback(self._drain, self._endpoint)
         self._log_routing()
@@ -149,10 +155,10 @@ class Server:
         log = self._settings.log
         # Without a standard output its number may be any file's, the index's included.
         if not log.is_access_log_enabled or sys.stdout is None:
-            return ()
+            return (self._tally,)
         access_log = AccessLog(sys.stdout.fileno(), Renderer(log.formatter, log.fields))
         stack.push_async_callback(access_log.aclose)
-        return (access_log,)
+        return (self._tally, access_log)
 
     async def _drain(self, endpoint: Endpoint) -> None:
         timeout_s = self._settings.http.draintimeout_s

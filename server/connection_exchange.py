@@ -5,11 +5,11 @@ connection is cut so that no client can take it for whole.
 """
 
 import asyncio
-from http import HTTPStatus
 from time import monotonic, time
 from typing import Protocol
 
-from engine.hot import OpenFile
+from engine.hot import Content, OpenFile
+from server.errors import describe_own
 from server.exchange import ClientGone
 from server.flow import Flow
 from server.framing import (
@@ -22,10 +22,10 @@ from server.framing import (
     chunk_start,
     content_length,
 )
+from server.parcel import Parcel
+from server.reply import send_problem
 from server.request import HTTP_10, HTTP_11, Request
 from server.sendfile import Span
-
-_INTERNAL_ERROR = b'{"errors":[{"code":"UNKNOWN","message":"internal error"}]}\n'
 
 
 class Line(Protocol):
@@ -53,7 +53,8 @@ class ConnectionExchange:
     __slots__ = (
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
         "_started_at", "cache_status", "cause", "digest", "http_version", "is_answered",
-        "is_started", "keeps_alive", "method", "remote", "status", "target", "upstream",
+        "is_started", "keeps_alive", "method", "parcel", "remote", "stands_on", "status", "target",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, line: Line, request: Request) -> None:
@@ -64,6 +65,8 @@ class ConnectionExchange:
         self.upstream = ""
         self.digest = ""
         self.cause = ""
+        self.stands_on: Content | None = None
+        self.parcel: Parcel | None = None  # the answer, where it stands on something
         self.is_started = False  # a head has left
         self.is_answered = False  # all of the response is with the flow, or none will be any more
         self._line = line
@@ -88,16 +91,22 @@ class ConnectionExchange:
 
     def send(self, head: bytes, body: bytes = b"") -> None:
         """Answer in one write. `Content-Length` is in the head. Never blocks."""
-        self._line.flow.write(b"".join((head, self._end_head(head), body)))
+        wire = b"".join((head, self._end_head(head), body))
+        self._line.flow.write(wire)
         self.is_answered = True
+        if self.stands_on is not None:
+            self.parcel = Parcel(wire)
 
     def send_file(self, head: bytes, file: OpenFile, start: int, end: int) -> None:
         """Answer with bytes `start` up to without `end` of `file`; never blocks."""
         flow = self._line.flow
         # Head and body in one packet, without having the body here.
-        flow.write(head + self._end_head(head), more=end > start)
+        wire = head + self._end_head(head)
+        flow.write(wire, more=end > start)
         if end > start:
             flow.write_file(Span(file.fd, start, end, file))
+            if self.stands_on is not None:
+                self.parcel = Parcel(wire, file, start, end)
         else:
             file.release()
         self.is_answered = True
@@ -166,14 +175,18 @@ class ConnectionExchange:
         if self.is_started and not self.is_answered:
             self.abort()
         elif not self.is_answered:
-            self.refuse(500, b"application/json", _INTERNAL_ERROR)
+            self.refuse(500, "internal error")
 
-    def refuse(self, status: int, content_type: bytes, body: bytes) -> None:
+    def refuse(self, status: int, reason: str) -> None:
         """Answer with an error of the transport's own."""
-        head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\n%b" % (
-            status, HTTPStatus(status).phrase.encode(), content_type, content_length(len(body)),
-        )  # fmt: skip
-        self.send(head, b"" if self.method == b"HEAD" else body)
+        send_problem(self, describe_own(status, reason))
+
+    def move(self, line: Line, mark_bytes: int, started_at: float) -> None:
+        """Go over to a line, which had sent `mark_bytes` when the same answer began to leave."""
+        self.remote = line.remote
+        self._line = line
+        self._mark_bytes = mark_bytes
+        self._started_at = started_at
 
     def _end_head(self, head: bytes) -> bytes:
         if self.is_started:

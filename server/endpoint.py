@@ -15,6 +15,7 @@ from typing import Protocol
 from server.exchange import Exchange, Handler
 from server.framing import HeadEnds
 from server.limits import Limits, Phase, Watch
+from server.repeats import Repeats
 from server.request import KnownHeads
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,17 @@ class Endpoint:
         headers: tuple[tuple[str, str], ...] = (),
         limits: Limits | None = None,
         observers: tuple[Observer, ...] = (),
+        is_alike: bool = False,
     ) -> None:
-        """Needs a running loop."""
+        """Needs a running loop.
+
+        `is_alike`: the handler gives equal requests equal answers, whoever sends them, so that it
+        need not be asked each time. No handler that judges clients is one of these.
+        """
         self.handler = handler
         self.head_ends = HeadEnds(headers)
         self.known_heads = KnownHeads()
+        self.repeats = Repeats(is_used=is_alike)
         self.limits = limits or Limits()
         self.observers = observers
         self.is_draining = False
@@ -151,6 +158,7 @@ class Endpoint:
 
     def _sweep(self) -> None:
         now = self.loop.time()
+        self.repeats.expire(now)
         for peer in tuple(self.connections):
             phase, mark = peer.look()
             if peer.watch.is_overdue(phase, mark, now, self.limits):

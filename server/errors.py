@@ -72,6 +72,7 @@ TABLE: dict[type[Exception], tuple[int, Code]] = {
 
 DEFAULT_RETRY_AFTER_S = 5.0
 _MAX_MESSAGE_CHARS = 1_000
+_NOT_FORWARDED = "moorage; detail=not-forwarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,12 @@ def describe(error: Exception, user_agent: bytes | None) -> Problem:
         if "retry after" not in message:
             message = f"{message}, retry after {seconds} s"
     return Problem(status, code, message, tuple(fields))
+
+
+def describe_own(status: int, message: str) -> Problem:
+    """Describe a failure of the transport's own, which stands in no table: it has its status."""
+    code = Code.UNSUPPORTED if status in (501, 505) else Code.UNKNOWN
+    return Problem(status, code, message, (("Cache-Status", _NOT_FORWARDED),))
 
 
 def is_containerd(user_agent: bytes | None) -> bool:
@@ -171,4 +178,4 @@ def _cache_status(error: Exception) -> str:
         case refusals.RangeUnsatisfiable():
             return "moorage; detail=range-unsatisfiable"
         case _:
-            return "moorage; detail=not-forwarded"
+            return _NOT_FORWARDED

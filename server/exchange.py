@@ -10,7 +10,7 @@ exchange adds `Date`, the configured extra headers, `Connection` and, with `star
 
 from typing import Protocol
 
-from engine.hot import OpenFile
+from engine.hot import Content, OpenFile
 
 
 class ClientGone(Exception):
@@ -31,6 +31,10 @@ class Exchange(Protocol):
     upstream: str
     digest: str
     cause: str  # why it is not a success; empty otherwise
+
+    # Set by the API where the answer depends on the bytes of the request's head and this content
+    # alone: whoever sends the same head may be sent the same answer while it is hot.
+    stands_on: Content | None
 
     def header(self, name: bytes) -> bytes | None:
         """Give a request header by its lower-case name; repeated lines are joined by `, `."""

@@ -25,6 +25,7 @@ from server.sendfile import FileUnreadable, Span, push
 
 logger = logging.getLogger(__name__)
 
+_MORE = socket.MSG_MORE
 _INT = struct.Struct("i")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
@@ -107,7 +108,15 @@ class SocketFlow:
         if self._queue:
             self._queue.append(memoryview(data))
         elif not self.is_broken:
-            sent = self._send(data, socket.MSG_MORE if more else 0)
+            # As `_send`, which would be a call more for each hit.
+            try:
+                sent = self._sock.send(data, _MORE if more else 0)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._break()
+                return
+            self.sent_bytes += sent
             if sent < len(data):
                 self._block(memoryview(data)[sent:])
 
@@ -145,10 +154,10 @@ class SocketFlow:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._sock.close()
 
-    def _send(self, data: bytes | memoryview, flags: int) -> int:
+    def _send(self, data: memoryview) -> int:
         """Send what the socket takes now; a broken flow takes all, into nowhere."""
         try:
-            sent = self._sock.send(data, flags)
+            sent = self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError:
@@ -160,7 +169,7 @@ class SocketFlow:
     def _push(self, item: memoryview | Span) -> bool:
         """Send what the socket takes of `item`; return whether nothing of it is left to send."""
         if not isinstance(item, Span):
-            sent = self._send(item, 0)
+            sent = self._send(item)
             if sent == len(item):
                 return True
             self._queue[0] = item[sent:]

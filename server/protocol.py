@@ -14,6 +14,8 @@ import asyncio
 import logging
 import os
 import socket
+from copy import copy
+from time import monotonic
 from typing import cast
 
 import httptools
@@ -23,7 +25,15 @@ from server.endpoint import Endpoint
 from server.exchange import ClientGone
 from server.flow import SocketFlow
 from server.limits import Phase, Watch
-from server.request import HTTP_11, BadRequest, Request, check_request, find_head_end
+from server.request import (
+    HTTP_11,
+    TRACE_START,
+    BadRequest,
+    Request,
+    check_request,
+    drop_trace,
+    find_head_end,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +94,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; answer what is complete."""
+        is_free = self._exchange is None and not self._buffer and not self._is_last
+        if is_free:
+            head = drop_trace(data) if TRACE_START in data else data
+            if self._repeat(head) or self._answer_known(head):
+                return
         if self._is_last:
             self._discard(len(data))
             return
@@ -91,11 +106,6 @@ class Connection(asyncio.Protocol):
             self._is_fresh = False
             if data[0] == _TLS_HANDSHAKE:
                 self._close()  # the client will try plain HTTP once this is refused
-                return
-        if self._exchange is None and not self._buffer:
-            request = self._endpoint.known_heads.find(data)
-            if request is not None:
-                self._begin(request)
                 return
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
@@ -187,6 +197,43 @@ class Connection(asyncio.Protocol):
             start = end
         self._buffer = data[start:]
 
+    def _repeat(self, head: bytes) -> bool:
+        """Send what was sent for the same head a moment ago; False where that is not possible."""
+        now = monotonic()
+        endpoint, flow = self._endpoint, self.flow
+        repeat = endpoint.repeats.find(head, now)
+        if repeat is None or endpoint.is_draining:
+            return False
+        exchange, parcel, mark_bytes = repeat.exchange, repeat.parcel, flow.sent_bytes
+        if not parcel.leave_by(flow):
+            return False
+        self._is_fresh = False
+        self._request_count += 1
+        sent_bytes = flow.sent_bytes - mark_bytes
+        if sent_bytes < parcel.length_bytes:  # the rest waits, or the client has gone
+            self._exchange = copy(exchange)
+            self._exchange.move(self, mark_bytes, now)
+            self._settle()
+            return True
+        exchange.remote = self.remote
+        elapsed_s = monotonic() - now
+        for observer in endpoint.observers:
+            observer.exchange_over(exchange, sent_bytes, elapsed_s)
+        if not exchange.keeps_alive:
+            self._end()
+        return True
+
+    def _answer_known(self, head: bytes) -> bool:
+        """Answer a request that was read before; False where it was not."""
+        endpoint = self._endpoint
+        request = endpoint.known_heads.find(head)
+        if request is None:
+            return False
+        self._is_fresh = False
+        exchange = self._begin(request)
+        endpoint.repeats.add(head, exchange, monotonic())
+        return True
+
     def _take(self, data: bytes, start: int) -> int:
         """Begin the exchange whose head begins at `start`; return the head's end, -1 for none."""
         limits = self._endpoint.limits
@@ -204,6 +251,7 @@ class Connection(asyncio.Protocol):
     def _read(self, head: bytes) -> Request:
         """Find the request that `head` makes, or parse and check it."""
         heads = self._endpoint.known_heads
+        head = drop_trace(head)
         request = heads.find(head)
         if request is None:
             request = self._parse(head)
@@ -224,7 +272,8 @@ class Connection(asyncio.Protocol):
         method = parser.get_method()
         return check_request(head, method, self._url, self._fields, self._endpoint.limits)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: Request) -> ConnectionExchange:
+        """Begin an exchange, and end it if it can be answered at once."""
         self._request_count += 1
         exchange = self._exchange = ConnectionExchange(self, request)
         if request.has_body or self._endpoint.is_draining:
@@ -243,6 +292,7 @@ class Connection(asyncio.Protocol):
             self._settle()
         else:
             self._task = self._endpoint.spawn(self._run(exchange))
+        return exchange
 
     async def _run(self, exchange: ConnectionExchange) -> None:
         """Await the handler's answer, whatever it comes to."""
@@ -265,9 +315,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: BadRequest) -> None:
         exchange = self._exchange = ConnectionExchange(self, _NO_REQUEST)
-        exchange.cause = refused.reason
         self._must_linger = True
-        exchange.refuse(refused.status, b"text/plain", f"{refused.reason}\n".encode())
+        exchange.refuse(refused.status, refused.reason)
         self._settle()
 
     def _flow_ready(self) -> None:

@@ -20,6 +20,11 @@ _KNOWN_HEADS = 2_048
 _KNOWN_HEAD_BYTES = 1_024
 
 _HEAD_END = b"\r\n\r\n"
+# How a tracing client's line begins, as Go's HTTP client writes it, and how long it is: version 00
+# (W3C Trace Context §3.2).
+TRACE_START = b"\r\nTraceparent: "
+_TRACE_BYTES = len(TRACE_START) + 55
+_TRACE_VALUE_BYTES = b"0123456789abcdef-"
 # Two lines of these, even if equal, are two readings of one request (RFC 9112 §3.2, §6.3).
 _SINGLE_FIELDS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # uri-host and port as RFC 3986 §3.2 has them, without userinfo.
@@ -71,6 +76,19 @@ class KnownHeads:
         is_kept = not request.has_body and b"authorization" not in request.fields
         if is_kept and len(head) <= _KNOWN_HEAD_BYTES:
             self._memo.add(head, request)
+
+
+def drop_trace(head: bytes) -> bytes:
+    """Leave out a well-formed `Traceparent`, which differs in each request and is not read here.
+
+    What was valid stays so, and what was not, too: the line that follows begins a line still.
+    """
+    start = head.find(TRACE_START)
+    end = start + _TRACE_BYTES
+    value = head[start + len(TRACE_START) : end]
+    if start < 0 or head[end : end + 2] != b"\r\n" or value.translate(None, _TRACE_VALUE_BYTES):
+        return head
+    return head[:start] + head[end:]
 
 
 def find_head_end(data: bytes, start: int, limits: Limits) -> int:

@@ -43,6 +43,8 @@ class StoredSender:
         """
         exchange.digest = content.digest
         exchange.cache_status = provenance.word
+        # Of a tag, and of what was not here, upstream or the clock has a say as well.
+        exchange.stands_on = content if provenance is HIT else None
         if exchange.header(b"range") is None and exchange.header(b"if-none-match") is None:
             head = self._find_whole_head(content, provenance, namespace)
             exchange.status = 200

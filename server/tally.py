@@ -5,29 +5,18 @@ Rule: one dictionary access a response, as it runs for each hit on the event loo
 
 from collections import Counter
 
-from server.exchange import Exchange, Handler
+from server.exchange import Exchange
 
 # What was answered without the cache: errors, `/v2/`, refusals.
 NONE = "none"
 
 
 class Tally:
-    """A handler that counts what another one answers."""
+    """An observer that counts."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
-        self._handler = handler
 
-    def respond_now(self, exchange: Exchange) -> bool:
-        """Answer as the handler does."""
-        if not self._handler.respond_now(exchange):
-            return False
+    def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
+        """Count an exchange; what was cut counts, too."""
         self.answers[exchange.cache_status or NONE] += 1
-        return True
-
-    async def respond(self, exchange: Exchange) -> None:
-        """Answer as the handler does; what was cut counts, too."""
-        try:
-            await self._handler.respond(exchange)
-        finally:
-            self.answers[exchange.cache_status or NONE] += 1

@@ -57,7 +57,8 @@ EXPECTED = {
 
 def render(log_format: LogFormat, fields: dict[str, str] | None = None) -> str:
     exchange = cast(Exchange, FakeExchange())
-    line = Renderer(log_format, fields or {}).render(exchange, 1234, 0.0001234, AT)
+    notes = [(exchange, exchange.remote, 1234, 0.0001234)]
+    line = Renderer(log_format, fields or {}).render(notes, AT)
     rendered = line.decode()
     assert "hunter2" not in rendered
     assert "aHVudGVyMg" not in rendered
@@ -126,7 +127,7 @@ async def test_a_reader_that_does_not_read_costs_lines_that_are_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(access_log, "MAX_QUEUED_BYTES", 200_000)
-    monkeypatch.setattr(access_log, "_BATCH_BYTES", 50_000)
+    monkeypatch.setattr(access_log, "_BATCH_LINES", 100)
     read_fd, write_fd = os.pipe()
     log = AccessLog(write_fd, Renderer(LogFormat.TEXT, {}))
     for _ in range(3000):

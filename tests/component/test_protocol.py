@@ -214,7 +214,8 @@ async def test_failed_handler_gives_500_and_the_connection_lives(
         client = await site.connect()
         response = await client.get(f"{target}?token=hunter2")
         assert response.status == 500
-        assert response.body == b'{"errors":[{"code":"UNKNOWN","message":"internal error"}]}\n'
+        assert response.body == b'{"errors":[{"code":"UNKNOWN","message":"internal error"}]}'
+        assert response.fields["cache-status"] == "moorage; detail=not-forwarded"
         assert (await client.get("/hit/2")).body == pattern(2)
     failures = [record for record in caplog.records if "request failed" in record.message]
     assert len(failures) == 1

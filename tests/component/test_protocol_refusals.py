@@ -1,5 +1,6 @@
 """What could be read in two ways, or is too large, is refused, and the connection ends with it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,9 @@ async def test_refused(tmp_path: Path, name: str) -> None:
         response = await client.read()
         assert response.status == status
         assert response.fields["connection"] == "close"
-        assert response.body.endswith(b"\n")
+        assert response.fields["content-type"] == "application/json"
+        assert response.fields["cache-status"] == "moorage; detail=not-forwarded"
+        assert json.loads(response.body)["errors"][0]["message"] == site.records.all[0].cause
         assert await client.read_end() == b""
         assert site.handler.targets == []
         await client.aclose()

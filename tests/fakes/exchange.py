@@ -8,7 +8,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 
-from engine.hot import OpenFile
+from engine.hot import Content, OpenFile
 from server.exchange import ClientGone
 
 
@@ -39,6 +39,7 @@ class FakeExchange:
     upstream: str = ""
     digest: str = ""
     cause: str = ""
+    stands_on: Content | None = None
 
     head: bytes = b""
     body: bytes = b""
