@@ -18,6 +18,7 @@ from engine.fill import Fill, Outcome
 from engine.hot import Content, Kind
 from engine.index_records import BlobRecord, LinkRecord, LinkState
 from engine.lead import Lead, Patience
+from engine.live_views import FillView
 from engine.lookup import BlobHead, BlobLookup, CacheStatus
 from engine.names import Digest, Location
 from engine.negative import NegativeCache
@@ -41,6 +42,7 @@ class _Running:
     fill: Fill
     location: Location
     is_public: bool
+    begun_at: float  # unix seconds
     task: asyncio.Task[None] | None = None
 
 
@@ -133,6 +135,27 @@ class Blobs:
             async for piece in pieces:
                 yield piece
 
+    def list_fills(self) -> list[FillView]:
+        """All fills under way, the oldest first."""
+        running = sorted(self._leads, key=lambda each: each.begun_at)
+        return [
+            FillView(
+                each.fill.digest,
+                each.location,
+                each.fill.size_bytes,
+                each.fill.written_bytes,
+                each.fill.reader_count,
+                each.begun_at,
+                is_stored=each.fill.window is None,
+            )
+            for each in running
+        ]
+
+    async def settle(self, digest: Digest) -> None:
+        """Wait until no fill of `digest` is under way: what it brought is committed then."""
+        while (running := self._running.get(digest)) is not None and running.task is not None:
+            await asyncio.wait({running.task})
+
     async def aclose(self) -> None:
         """Give up fills under way, but let verified ones be committed."""
         tasks = [running.task for running in self._leads if running.task]
@@ -210,7 +233,7 @@ class Blobs:
     def _start(self, location: Location, digest: Digest, link: LinkRecord | None) -> BlobLookup:
         fill = Fill(digest, link.size_bytes if link else None)
         is_public = not self._upstreams[location.upstream].settings.has_credentials
-        running = self._running[digest] = _Running(fill, location, is_public)
+        running = self._running[digest] = _Running(fill, location, is_public, time.time())
         self._leads.add(running)
         running.task = asyncio.create_task(self._lead(running), name=f"fill {digest}")
         return BlobLookup(CacheStatus.MISS, reader=self._read(fill, location))

@@ -22,6 +22,7 @@ from engine.index import Index
 from engine.instance_lock import InstanceLock
 from engine.layout import Layout
 from engine.lead import Patience
+from engine.live_views import CacheView
 from engine.lookup import BlobHead, BlobLookup, ManifestLookup, ReferrersPage, TagPage
 from engine.manifests import Manifests
 from engine.names import Digest, Location, Reference
@@ -175,6 +176,18 @@ class Cache:
     async def list_repositories(self) -> list[Location]:
         """All repositories known here, in lexical order of `upstream/repository`."""
         return await self._store.index.list_repositories()
+
+    async def settle(self, digest: Digest) -> None:
+        """Wait until no fill of `digest` is under way: what it brought is committed then."""
+        await self._blobs.settle(digest)
+
+    def look(self) -> CacheView:
+        """Tell what goes on now: fills, upstreams, upkeep."""
+        return CacheView(
+            tuple(self._blobs.list_fills()),
+            tuple(upstream.look() for upstream in self._upstreams.values()),
+            *self._upkeep.look(),
+        )
 
     async def aclose(self) -> None:
         """Stop fills (their partials stay), write what is pending, close everything."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from engine.errors import StorageError
 from engine.index_upkeep import IndexUpkeep, Verified
+from engine.live_views import ScrubView
 from engine.names import Digest
 from engine.settings import VerifySettings
 from engine.trust import Verdicts
@@ -78,6 +79,20 @@ class Scrub:
         self._settings = settings
         self._sleep = sleep
         self._pace = Pace(settings.rate_bytes_s)
+        self._pass = _Pass()  # the one under way, else the last that found something to do
+        self._is_running = False
+        self._finished_at: float | None = None
+
+    def look(self) -> ScrubView:
+        """Tell how far it is."""
+        done = self._pass
+        return ScrubView(
+            self._is_running,
+            done.checked_count,
+            done.checked_bytes,
+            done.damaged_count,
+            self._finished_at,
+        )
 
     async def run(self) -> None:
         """Scrub until cancelled; at once over where the interval is 0."""
@@ -95,8 +110,13 @@ class Scrub:
     async def run_once(self) -> int:
         """Compare all that is due; return how many were damaged. Raises `StorageError`."""
         done = _Pass()
-        async for found in self._iter_due():
-            await self._scrub(found, done)
+        try:
+            async for found in self._iter_due():
+                self._pass, self._is_running = done, True
+                await self._scrub(found, done)
+        finally:
+            self._is_running = False
+        self._finished_at = time.time()
         if done.checked_count:
             log.info(
                 "scrubbed blobs=%d bytes=%d damaged=%d",

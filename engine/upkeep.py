@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from engine.errors import StorageError
 from engine.layout import Layout
+from engine.live_views import ReconcileView, ScrubView
 from engine.reconcile import Reconciler
 from engine.scrub import Scrub
 from engine.settings import VerifySettings
@@ -40,6 +41,10 @@ class Upkeep:
         ]
         for task in self._tasks:
             task.add_done_callback(_note_end)
+
+    def look(self) -> tuple[ScrubView, ReconcileView]:
+        """Tell how far it is."""
+        return self._scrub.look(), self._reconciler.look()
 
     async def aclose(self) -> None:
         """Stop, and leave a snapshot of everything. Idempotent."""
