@@ -12,6 +12,9 @@ from typing import Protocol
 
 from engine.hot import OpenFile
 
+# The cause of what ended without anybody's fault.
+CLIENT_GONE = "the client has gone"
+
 
 class ClientGone(Exception):
     """The client closed or reset the connection, or stopped reading: a normal thing."""
@@ -31,6 +34,9 @@ class Exchange(Protocol):
     upstream: str
     digest: str
     cause: str  # why it is not a success; empty otherwise
+
+    # From the request to the head of a streamed response; None for all others.
+    first_byte_s: float | None
 
     def header(self, name: bytes) -> bytes | None:
         """Give a request header by its lower-case name; repeated lines are joined by `, `."""
