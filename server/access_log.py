@@ -141,7 +141,8 @@ class AccessLog:
         self._batch_bytes = 0
         self._handed_bytes = 0  # moved by the loop only
         self._written_bytes = 0  # moved by the thread only
-        self.dropped_count = 0
+        self.dropped_count = 0  # lines, since the start
+        self._reported_count = 0  # of them
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         # A daemon, so that a reader who never reads does not keep the process.
         self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
@@ -178,9 +179,10 @@ class AccessLog:
             self._handed_bytes += self._batch_bytes
             self._batch.clear()
             self._batch_bytes = 0
-        if self.dropped_count:
-            logger.warning("access log lines dropped count=%d", self.dropped_count)
-            self.dropped_count = 0
+        unreported_count = self.dropped_count - self._reported_count
+        if unreported_count:
+            logger.warning("access log lines dropped count=%d", unreported_count)
+            self._reported_count = self.dropped_count
 
     def _write_all(self) -> None:
         """The thread: write until None comes; after a failed write, only take and forget."""

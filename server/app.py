@@ -35,6 +35,7 @@ from server.health import Health
 from server.instruments import Instruments
 from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
+from server.metrics import Metrics
 from server.protocol import Connection
 from server.routes import Router
 from server.settings import Listener, ServerSettings
@@ -120,7 +121,8 @@ class Server:
             raise StartError("http.tls: this server speaks plain HTTP; put TLS in front of it")
         observers = self._open_observers(stack)
         debug = Endpoint(
-            self._health, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS)
+            self._make_debug_handler(),
+            limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS),
         )
         stack.push_async_callback(debug.drain, 0)
         await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
@@ -132,6 +134,10 @@ class Server:
         self._log_routing()
         await _listen(stack, endpoint, settings.http.listeners, "listening")
         self._health.is_ready = True
+
+    def _make_debug_handler(self) -> Handler:
+        path = self._settings.http.prometheus_path
+        return Metrics(path, self._instruments, self._health) if path else self._health
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
         log, counters = self._settings.log, self._instruments.counters

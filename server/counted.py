@@ -5,11 +5,14 @@ nothing to share.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from server.recent_errors import RecentError
 from server.series import Method, RouteKind
+
+K = TypeVar("K", bound=Hashable)
 
 # What was answered without the cache: errors, `/v2/`, refusals.
 NONE = "none"
@@ -43,6 +46,18 @@ class Durations:
 
     counts: tuple[int, ...]
     total_s: float
+
+
+def add_up(parts: Iterable[tuple[K, Durations]]) -> dict[K, Durations]:
+    """Add up what has the same key."""
+    sums: dict[K, Durations] = {}
+    for key, part in parts:
+        earlier = sums.get(key)
+        if earlier is not None:
+            counts = tuple(map(int.__add__, earlier.counts, part.counts))
+            part = Durations(counts, earlier.total_s + part.total_s)
+        sums[key] = part
+    return sums
 
 
 @dataclass(frozen=True, slots=True)
