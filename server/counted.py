@@ -77,8 +77,8 @@ class Snapshot:
 
     `durations` is by route, method and whether it was a hit. `first_bytes` is of bodies that were
     sent while they arrived: from the request to the response's head. `failures` are faults of
-    ours, of upstream or of the disk; `refusals` are faults of the request. `repositories` begin
-    with the most pulled, `failures` and `refusals` with the latest.
+    ours, of upstream or of the disk; `refusals` are faults of the request. `repositories` are the
+    100 most pulled, most first; `failures` and `refusals` begin with the latest.
     """
 
     started_at: float

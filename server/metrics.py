@@ -1,8 +1,8 @@
 """`/metrics` on the debug port: everything that is counted, in Prometheus' formats.
 
-Invariant: nothing is counted here, and hits do not wait for a scrape: numbers are read in one turn
-of the loop, then rendered family by family with a turn for others in between. What reads `/proc`
-or packs is done in a thread, as it releases the interpreter's lock.
+Invariant: nothing is counted here, and hits do not wait for a scrape: lines are made some at a
+time, with a turn of the loop for others in between. A thread that made them would hold the
+interpreter's lock for longer. What reads `/proc` or packs is done in a thread, as it lets go of it.
 Source: Prometheus exposition formats 0.0.4, OpenMetrics 1.0.
 """
 
@@ -12,21 +12,25 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.metrics_core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from server.exchange import Exchange, Handler
 from server.instruments import Instruments
-from server.metric_families import level
 from server.metrics_distribution import iter_http, iter_proxy
 from server.metrics_engine import iter_cache
 from server.metrics_http import iter_access_log, iter_answers, iter_connections
 from server.reply import send_whole
 from server.response import build_head, content_length
 
+_BUILD = {"version": version("moorage"), "python": platform.python_version()}
+# Lines made in one turn of the loop, at some 10 µs each.
+_STEP = 32
 _END = b"# EOF\n"  # OpenMetrics' last line, which each piece has when it is rendered alone
 
 
@@ -35,7 +39,7 @@ class Metrics:
 
     def __init__(self, path: str, instruments: Instruments, rest: Handler) -> None:
         self._path = path.encode()
-        self._instruments = instruments
+        self.instruments = instruments
         self._rest = rest
         self._process = ProcessCollector(registry=CollectorRegistry())
 
@@ -48,10 +52,9 @@ class Metrics:
         if not self._is_asked(exchange):
             await self._rest.respond(exchange)
             return
-        families = list(collect(self._instruments))
-        families += await asyncio.to_thread(lambda: list(self._process.collect()))
+        process = await asyncio.to_thread(lambda: list(self._process.collect()))
         render, content_type = choose_encoder(_text(exchange, b"accept"))
-        body = await _render(render, families)
+        body = await _render(render, chain(collect(self.instruments), process))
         fields = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
         if gzip_accepted(_text(exchange, b"accept-encoding")):
             body = await asyncio.to_thread(gzip.compress, body, 6)
@@ -65,15 +68,14 @@ class Metrics:
 
 
 def collect(instruments: Instruments) -> Iterator[Metric]:
-    """Read all numbers, in one turn of the loop."""
+    """List everything; what was counted of exchanges, and what the cache does, is of one moment."""
     counted = instruments.counters.snapshot()
     cache, endpoint = instruments.cache, instruments.endpoint
     yield InfoMetricFamily(
         "moorage_build",
         "What runs.",
-        value={"version": version("moorage"), "python": platform.python_version()},
+        value=_BUILD,
     )
-    yield level("moorage_start_time_seconds", "When it was started.", counted.started_at)
     yield from iter_answers(counted)
     if endpoint is not None:
         yield from iter_connections(endpoint)
@@ -83,7 +85,7 @@ def collect(instruments: Instruments) -> Iterator[Metric]:
     if cache is not None:
         seen = cache.look()
         yield from iter_proxy(counted, seen.upstreams)
-        yield from iter_cache(cache, seen)
+        yield from iter_cache(cache.space, seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +99,26 @@ class _One(Collector):
 
 
 async def _render(render: Callable[[Collector], bytes], families: Iterable[Metric]) -> bytes:
-    """Render piece by piece; the whole would take some milliseconds of the loop's time."""
-    pieces = []
-    is_open_metrics = False
+    """Render family by family, and a large one in parts."""
+    pieces: list[bytes] = []
+    end = b""
     for family in families:
-        piece = render(_One(family))
-        if piece.endswith(_END):
-            is_open_metrics = True
-            piece = piece.removesuffix(_END)
-        pieces.append(piece)
-        await asyncio.sleep(0)
-    return b"".join([*pieces, _END] if is_open_metrics else pieces)
+        help_lines = render(_One(_part(family, [])))
+        if help_lines.endswith(_END):
+            end = _END
+        help_lines = help_lines.removesuffix(end)
+        pieces.append(help_lines)
+        for start in range(0, len(family.samples), _STEP):
+            part = _part(family, family.samples[start : start + _STEP])
+            pieces.append(render(_One(part)).removesuffix(end).removeprefix(help_lines))
+            await asyncio.sleep(0)
+    return b"".join([*pieces, end])
+
+
+def _part(family: Metric, samples: list[Sample]) -> Metric:
+    part = Metric(family.name, family.documentation, family.type, family.unit)
+    part.samples = samples
+    return part
 
 
 def _text(exchange: Exchange, name: bytes) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import Metric
 
-from engine.cache import Cache
 from engine.live_views import CacheView, DoneView, UpstreamView
 from engine.space import Space
 from engine.upstream.kinds import Kind
@@ -17,10 +16,10 @@ from server.metric_families import count, counter, gauge, level
 _REFUSALS = ("paused", "breaker", "busy")
 
 
-def iter_cache(cache: Cache, seen: CacheView) -> Iterator[Metric]:
-    """List all of it; `seen` is of this moment."""
+def iter_cache(space: Space, seen: CacheView) -> Iterator[Metric]:
+    """List all of it."""
     yield from _iter_fills(seen)
-    yield from _iter_space(cache.space)
+    yield from _iter_space(space)
     yield from _iter_evictions(seen.done)
     yield from _iter_upkeep(seen)
     yield from _iter_requests(seen.upstreams)
