@@ -188,7 +188,9 @@ class Cache:
             tuple(self._blobs.list_fills()),
             tuple(upstream.look() for upstream in self._upstreams.values()),
             *self._upkeep.look(),
-            sum_up(self._blobs.tally, self.evictor, self._upkeep, self._store),
+            sum_up(
+                self._blobs.tally, self.evictor.total, self.acts.total, self._upkeep, self._store
+            ),
         )
 
     async def aclose(self) -> None:
