@@ -15,9 +15,11 @@ from functools import partial
 
 from engine.errors import BlobUnknown, NotFound, StorageError, UpstreamUnavailable
 from engine.fill import Fill, Outcome
+from engine.fill_tally import FillTally
 from engine.hot import Content, Kind
 from engine.index_records import BlobRecord, LinkRecord, LinkState
 from engine.lead import Lead, Patience
+from engine.live_views import FillView
 from engine.lookup import BlobHead, BlobLookup, CacheStatus
 from engine.names import Digest, Location
 from engine.negative import NegativeCache
@@ -41,6 +43,7 @@ class _Running:
     fill: Fill
     location: Location
     is_public: bool
+    begun_at: float  # unix seconds
     task: asyncio.Task[None] | None = None
 
 
@@ -60,7 +63,7 @@ class Blobs:
         self._patience = patience
         self._running: dict[Digest, _Running] = {}  # the latest of each digest
         self._leads: set[_Running] = set()  # all of them
-        self._ended_count = 0  # fills that have ended
+        self.tally = FillTally()
         self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
         self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)
 
@@ -73,7 +76,7 @@ class Blobs:
         running = self._find_joinable(digest)
         if running is not None and (is_confirmed or running.location == location):
             return self._join(running, location)
-        ended_count = self._ended_count
+        ended_count = self.tally.ended.total()
         known = await self._store.find(Kind.BLOB, location, digest)
         if is_confirmed and known.blob is not None:
             content = self._store.admit(Kind.BLOB, location, known.blob, "")
@@ -91,7 +94,7 @@ class Blobs:
             return await self._get(location, digest, is_confirmed=True)
         if running is not None:
             return self._join(running, location)
-        if ended_count != self._ended_count:
+        if ended_count != self.tally.ended.total():
             # A fill ended while the index was read: it may have been this blob's.
             return await self._get(location, digest, is_confirmed=is_confirmed)
         return self._start(location, digest, known.link)
@@ -133,6 +136,27 @@ class Blobs:
         ):
             async for piece in pieces:
                 yield piece
+
+    def list_fills(self) -> list[FillView]:
+        """All fills under way, the oldest first."""
+        running = sorted(self._leads, key=lambda each: each.begun_at)
+        return [
+            FillView(
+                each.fill.digest,
+                each.location,
+                each.fill.size_bytes,
+                each.fill.written_bytes,
+                each.fill.reader_count,
+                each.begun_at,
+                is_stored=each.fill.window is None,
+            )
+            for each in running
+        ]
+
+    async def settle(self, digest: Digest) -> None:
+        """Wait until no fill of `digest` is under way: what it brought is committed then."""
+        while (running := self._running.get(digest)) is not None and running.task is not None:
+            await asyncio.wait({running.task})
 
     async def aclose(self) -> None:
         """Give up fills under way, but let verified ones be committed."""
@@ -220,7 +244,7 @@ class Blobs:
     def _start(self, location: Location, digest: Digest, link: LinkRecord | None) -> BlobLookup:
         fill = Fill(digest, link.size_bytes if link else None)
         is_public = not self._upstreams[location.upstream].settings.has_credentials
-        running = self._running[digest] = _Running(fill, location, is_public)
+        running = self._running[digest] = _Running(fill, location, is_public, time.time())
         self._leads.add(running)
         running.task = asyncio.create_task(self._lead(running), name=f"fill {digest}")
         return BlobLookup(CacheStatus.MISS, reader=self._read(fill, location))
@@ -244,7 +268,7 @@ class Blobs:
                 )  # fmt: skip
         finally:
             self._leads.discard(running)
-            self._ended_count += 1
+            self.tally.note(fill)
             if self._running.get(fill.digest) is running:
                 del self._running[fill.digest]
             fill.leave()

@@ -14,6 +14,7 @@ from engine.blobdir import BlobDirectory
 from engine.blobs import Blobs
 from engine.budget import make_space, open_evictor
 from engine.capacity import measure
+from engine.done import sum_up
 from engine.errors import UpstreamError
 from engine.evictor import Evictor
 from engine.foothold import gain_foothold
@@ -22,6 +23,7 @@ from engine.index import Index
 from engine.instance_lock import InstanceLock
 from engine.layout import Layout
 from engine.lead import Patience
+from engine.live_views import CacheView
 from engine.lookup import BlobHead, BlobLookup, ManifestLookup, ReferrersPage, TagPage
 from engine.manifests import Manifests
 from engine.names import Digest, Location, Reference
@@ -175,6 +177,21 @@ class Cache:
     async def list_repositories(self) -> list[Location]:
         """All repositories known here, in lexical order of `upstream/repository`."""
         return await self._store.index.list_repositories()
+
+    async def settle(self, digest: Digest) -> None:
+        """Wait until no fill of `digest` is under way: what it brought is committed then."""
+        await self._blobs.settle(digest)
+
+    def look(self) -> CacheView:
+        """Tell what goes on now, fills, upstreams, upkeep, and what was done so far."""
+        return CacheView(
+            tuple(self._blobs.list_fills()),
+            tuple(upstream.look() for upstream in self._upstreams.values()),
+            *self._upkeep.look(),
+            sum_up(
+                self._blobs.tally, self.evictor.total, self.acts.total, self._upkeep, self._store
+            ),
+        )
 
     async def aclose(self) -> None:
         """Stop fills (their partials stay), write what is pending, close everything."""

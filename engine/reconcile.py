@@ -16,6 +16,7 @@ from itertools import islice
 from engine.blobdir import BlobDirectory, FoundFile
 from engine.index_records import BlobRecord
 from engine.index_upkeep import IndexUpkeep
+from engine.live_views import ReconcileView
 from engine.names import DIGEST_HEX_CHARS, Digest
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,21 @@ class Reconciler:
     def __init__(self, index: IndexUpkeep, blob_directory: BlobDirectory) -> None:
         self._index = index
         self._blob_directory = blob_directory
+        self._tally = Tally()  # of the pass under way, else of the last one
+        self._is_running = False
+        self._finished_at: float | None = None
+
+    def look(self) -> ReconcileView:
+        """Tell how far it is."""
+        tally = self._tally
+        return ReconcileView(
+            self._is_running,
+            tally.file_count,
+            tally.adopted_count,
+            tally.dropped_count,
+            len(tally.foreign),
+            self._finished_at,
+        )
 
     async def run_once(self) -> Tally:
         """Go through everything once and log what was done. Raises `StorageError`.
@@ -74,14 +90,22 @@ class Reconciler:
         Cancelled, it leaves off between two batches.
         """
         begun_at = time.monotonic()
-        tally = Tally()
+        tally = self._tally = Tally()
+        self._is_running = True
+        try:
+            await self._compare_all(tally)
+        finally:
+            self._is_running = False
+        self._finished_at = time.time()
+        self._log(tally, time.monotonic() - begun_at)
+        return tally
+
+    async def _compare_all(self, tally: Tally) -> None:
         tally.foreign += await asyncio.to_thread(self._blob_directory.list_foreign)
         for algorithm in DIGEST_HEX_CHARS:
             if await self._is_used(algorithm):
                 for shard in SHARDS:
                     await self._reconcile_shard(algorithm, shard, tally)
-        self._log(tally, time.monotonic() - begun_at)
-        return tally
 
     async def _is_used(self, algorithm: str) -> bool:
         """Whether there is anything of an algorithm; most mirrors only ever see one."""

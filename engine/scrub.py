@@ -10,10 +10,11 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import StorageError
 from engine.index_upkeep import IndexUpkeep, Verified
+from engine.live_views import ScrubView, Weight
 from engine.names import Digest
 from engine.settings import VerifySettings
 from engine.trust import Verdicts
@@ -60,6 +61,11 @@ class _Pass:
     checked_bytes: int = 0
     damaged_count: int = 0
 
+    def add(self, other: "_Pass") -> None:
+        self.checked_count += other.checked_count
+        self.checked_bytes += other.checked_bytes
+        self.damaged_count += other.damaged_count
+
 
 class Scrub:
     """Compares all blobs. `open_blob` opens a blob's file."""
@@ -78,6 +84,29 @@ class Scrub:
         self._settings = settings
         self._sleep = sleep
         self._pace = Pace(settings.rate_bytes_s)
+        self._pass = _Pass()  # the one under way, else the last that found something to do
+        self._over = _Pass()  # all passes before the one under way
+        self._is_running = False
+        self._finished_at: float | None = None
+
+    @property
+    def total(self) -> Weight:
+        """All that was compared since the start."""
+        total = replace(self._over)
+        if self._is_running:
+            total.add(self._pass)
+        return Weight(total.checked_count, total.checked_bytes)
+
+    def look(self) -> ScrubView:
+        """Tell how far it is."""
+        done = self._pass
+        return ScrubView(
+            self._is_running,
+            done.checked_count,
+            done.checked_bytes,
+            done.damaged_count,
+            self._finished_at,
+        )
 
     async def run(self) -> None:
         """Scrub until cancelled; at once over where the interval is 0."""
@@ -95,8 +124,14 @@ class Scrub:
     async def run_once(self) -> int:
         """Compare all that is due; return how many were damaged. Raises `StorageError`."""
         done = _Pass()
-        async for found in self._iter_due():
-            await self._scrub(found, done)
+        try:
+            async for found in self._iter_due():
+                self._pass, self._is_running = done, True
+                await self._scrub(found, done)
+        finally:
+            self._is_running = False
+            self._over.add(done)
+        self._finished_at = time.time()
         if done.checked_count:
             log.info(
                 "scrubbed blobs=%d bytes=%d damaged=%d",

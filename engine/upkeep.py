@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from engine.errors import StorageError
 from engine.index_eviction import IndexEviction
 from engine.layout import Layout
+from engine.live_views import ReconcileView, ScrubView, Weight
 from engine.reconcile import Reconciler
 from engine.scrub import Scrub
 from engine.settings import VerifySettings
@@ -43,6 +44,15 @@ class Upkeep:
         ]
         for task in self._tasks:
             task.add_done_callback(_note_end)
+
+    def look(self) -> tuple[ScrubView, ReconcileView]:
+        """Tell how far it is."""
+        return self._scrub.look(), self._reconciler.look()
+
+    @property
+    def scrubbed(self) -> Weight:
+        """What was compared since the start."""
+        return self._scrub.total
 
     async def aclose(self) -> None:
         """Stop, and leave a snapshot of everything. Idempotent."""

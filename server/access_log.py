@@ -160,7 +160,8 @@ class AccessLog:
         self._batch: list[Note] = []
         self._handed_bytes = 0  # moved by the loop only
         self._written_bytes = 0  # moved by the thread only
-        self.dropped_count = 0
+        self.dropped_count = 0  # lines, since the start
+        self._reported_count = 0  # of them
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         # A daemon, so that a reader who never reads does not keep the process.
         self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
@@ -195,9 +196,10 @@ class AccessLog:
             self._queue.put(lines)
             self._handed_bytes += len(lines)
         self._batch.clear()
-        if self.dropped_count and has_room:
-            logger.warning("access log lines dropped count=%d", self.dropped_count)
-            self.dropped_count = 0
+        unreported_count = self.dropped_count - self._reported_count
+        if unreported_count and has_room:
+            logger.warning("access log lines dropped count=%d", unreported_count)
+            self._reported_count = self.dropped_count
 
     def _write_all(self) -> None:
         """The thread: write until None comes; after a failed write, only take and forget."""

@@ -34,15 +34,18 @@ from server.access_log import AccessLog, Renderer
 from server.accounts_file import AccountsError
 from server.api import Api
 from server.control import open_control
+from server.counters import Counters
 from server.endpoint import Endpoint, Observer
 from server.exchange import Handler
 from server.health import Health
+from server.instruments import Instruments
 from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
+from server.metrics import Metrics
 from server.notify import ServiceManager
 from server.protocol import Connection
+from server.routes import Router
 from server.settings import Listener, ServerSettings
-from server.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -51,23 +54,25 @@ EXIT_CONFIGURATION = 2
 
 _DEBUG_CONNECTIONS = 64
 
-OpenHandler = Callable[[ServerSettings, Tally], AbstractAsyncContextManager[Handler]]
+OpenHandler = Callable[[Instruments], AbstractAsyncContextManager[Handler]]
 
 
 @asynccontextmanager
-async def open_api(settings: ServerSettings, tally: Tally) -> AsyncIterator[Handler]:
+async def open_api(instruments: Instruments) -> AsyncIterator[Handler]:
     """Open the cache and the API over it. Raises what `Cache.open` and `open_gate` raise."""
-    cache = await Cache.open(settings.engine)
+    settings = instruments.settings
+    cache = instruments.cache = await Cache.open(settings.engine)
     try:
         api = Api(cache, settings)
         path = Layout(settings.engine.data_directory).control_path
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(open_control(cache, tally.answers, path))
+            await stack.enter_async_context(open_control(cache, instruments.counters, path))
             if settings.auth is None:
                 yield api
             else:
                 yield await stack.enter_async_context(open_gate(api, settings.auth))
     finally:
+        instruments.cache = None
         await cache.aclose()
 
 
@@ -102,9 +107,9 @@ class Server:
         self._limits = limits
         self._open_handler = open_handler
         self._health = Health()
-        self._tally = Tally()
         self._stop = asyncio.Event()
-        self._endpoint: Endpoint | None = None
+        router = Router(settings.engine.upstreams, settings.http.prefix)
+        self._instruments = Instruments(settings, Counters(router))
 
     async def run(self) -> int:
         """Start, serve, drain; return the exit code."""
@@ -133,12 +138,13 @@ class Server:
             raise StartError("http.tls: this server speaks plain HTTP; put TLS in front of it")
         observers = self._open_observers(stack)
         debug = Endpoint(
-            self._health, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS)
+            self._make_debug_handler(),
+            limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS),
         )
         stack.push_async_callback(debug.drain, 0)
         await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
-        handler = await stack.enter_async_context(self._open_handler(settings, self._tally))
-        self._endpoint = Endpoint(
+        handler = await stack.enter_async_context(self._open_handler(self._instruments))
+        endpoint = self._instruments.endpoint = Endpoint(
             handler,
             headers=settings.http.headers,
             limits=self._limits,
@@ -146,19 +152,24 @@ class Server:
             # Whatever stands before the API has a say in each answer.
             is_alike=isinstance(handler, Api),
         )
-        stack.push_async_callback(self._drain, self._endpoint)
+        stack.push_async_callback(self._drain, endpoint)
         self._log_routing()
-        await _listen(stack, self._endpoint, settings.http.listeners, "listening")
+        await _listen(stack, endpoint, settings.http.listeners, "listening")
         self._health.is_ready = True
 
+    def _make_debug_handler(self) -> Handler:
+        path = self._settings.http.prometheus_path
+        return Metrics(path, self._instruments, self._health) if path else self._health
+
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
-        log = self._settings.log
+        log, counters = self._settings.log, self._instruments.counters
         # Without a standard output its number may be any file's, the index's included.
         if not log.is_access_log_enabled or sys.stdout is None:
-            return (self._tally,)
+            return (counters,)
         access_log = AccessLog(sys.stdout.fileno(), Renderer(log.formatter, log.fields))
         stack.push_async_callback(access_log.aclose)
-        return (self._tally, access_log)
+        self._instruments.access_log = access_log
+        return (counters, access_log)
 
     async def _drain(self, endpoint: Endpoint) -> None:
         timeout_s = self._settings.http.draintimeout_s
@@ -182,8 +193,9 @@ class Server:
 
     def _end(self, number: signal.Signals) -> None:
         logger.info("signal name=%s", number.name)
-        if self._stop.is_set() and self._endpoint is not None:
-            self._endpoint.cut_all()
+        endpoint = self._instruments.endpoint
+        if self._stop.is_set() and endpoint is not None:
+            endpoint.cut_all()
         self._stop.set()
 
     def _describe(self) -> str:

@@ -52,8 +52,9 @@ class ConnectionExchange:
 
     __slots__ = (
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
-        "_started_at", "cache_status", "cause", "digest", "http_version", "is_answered",
-        "is_started", "keeps_alive", "method", "parcel", "remote", "stands_on", "status", "target",
+        "_started_at", "cache_status", "cause", "digest", "first_byte_s", "http_version",
+        "is_answered", "is_started", "keeps_alive", "method", "parcel", "remote", "stands_on",
+        "status", "target",
         "upstream",
     )  # fmt: skip
 
@@ -67,6 +68,7 @@ class ConnectionExchange:
         self.cause = ""
         self.stands_on: Content | None = None
         self.parcel: Parcel | None = None  # the answer, where it stands on something
+        self.first_byte_s: float | None = None
         self.is_started = False  # a head has left
         self.is_answered = False  # all of the response is with the flow, or none will be any more
         self._line = line
@@ -115,6 +117,7 @@ class ConnectionExchange:
         """Send the head of a streamed response. Raises `ClientGone`."""
         flow = self._line.flow
         self._left_bytes = length
+        self.first_byte_s = self.elapsed_s
         if length is not None:
             framing = content_length(length)
         elif self.http_version == HTTP_11:

@@ -8,8 +8,7 @@ what they had begun is finished at the next start.
 import asyncio
 import logging
 import os
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from server.control_messages import (
     encode,
 )
 from server.control_socket import listen
+from server.counters import Counters
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,11 @@ _PATIENCE_S = 10.0
 
 
 class Control:
-    """Carries out commands. `answers` counts responses by what the cache did."""
+    """Carries out commands; `counters` know how clients are served."""
 
-    def __init__(self, cache: Cache, answers: Mapping[str, int]) -> None:
+    def __init__(self, cache: Cache, counters: Counters) -> None:
         self._cache = cache
-        self._answers = answers
-        self._started_at = time.time()
+        self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,11 +85,11 @@ class Control:
                 return await carry_out(self._cache.acts, command)
 
     def _describe(self) -> Running:
-        space = self._cache.space
+        space, counted = self._cache.space, self._counters.snapshot()
         return Running(
             os.getpid(),
-            self._started_at,
-            dict(self._answers),
+            counted.started_at,
+            counted.count_by_status(),
             space.stored_bytes,
             space.reserved_bytes,
             space.capacity_bytes,
@@ -98,14 +97,12 @@ class Control:
 
 
 @asynccontextmanager
-async def open_control(
-    cache: Cache, answers: Mapping[str, int], path: Path
-) -> AsyncIterator[Control]:
+async def open_control(cache: Cache, counters: Counters, path: Path) -> AsyncIterator[Control]:
     """Take commands at `path` while the block lasts.
 
     Where no socket can be made, clients are served all the same; that is logged.
     """
-    control = Control(cache, answers)
+    control = Control(cache, counters)
     try:
         sock = listen(path)
     except OSError as exc:

@@ -12,6 +12,9 @@ from typing import Protocol
 
 from engine.hot import Content, OpenFile
 
+# The cause of what ended without anybody's fault.
+CLIENT_GONE = "the client has gone"
+
 
 class ClientGone(Exception):
     """The client closed or reset the connection, or stopped reading: a normal thing."""
@@ -35,6 +38,8 @@ class Exchange(Protocol):
     # Set by the API where the answer depends on the bytes of the request's head and this content
     # alone: whoever sends the same head may be sent the same answer while it is hot.
     stands_on: Content | None
+    # From the request to the head of a streamed response; None for all others.
+    first_byte_s: float | None
 
     def header(self, name: bytes) -> bytes | None:
         """Give a request header by its lower-case name; repeated lines are joined by `, `."""

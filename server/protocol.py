@@ -22,7 +22,7 @@ import httptools
 
 from server.connection_exchange import ConnectionExchange
 from server.endpoint import Endpoint
-from server.exchange import ClientGone
+from server.exchange import CLIENT_GONE, ClientGone
 from server.flow import SocketFlow
 from server.limits import Phase, Watch
 from server.request import (
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         self.flow.close()
         exchange = self._exchange
         if exchange is not None:
-            exchange.cause = exchange.cause or "the client has gone"
+            exchange.cause = exchange.cause or CLIENT_GONE
             self._note_over(exchange)
         if self._task is not None:
             self._task.cancel()

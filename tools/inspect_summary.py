@@ -9,7 +9,7 @@ from engine.index_readonly import ReadOnlyConnections
 from engine.index_views import RepositoryView, Share
 from engine.outlook import Budget, read_budget
 from server.control_messages import Running
-from server.tally import NONE
+from server.counted import HITS, NONE
 from tools.control_client import find_server
 from tools.options import Site
 from tools.output import Column, Field, Kind, Listing, Report
@@ -25,14 +25,12 @@ _AGES = (
     ("under 30 days", 30 * _DAY_S),
     ("older", float("inf")),
 )
-# Answers for which no byte came from upstream.
-_HITS = ("hit", "revalidated", "stale")
 
 
 def hit_share(answers: Mapping[str, int]) -> float | None:
     """The share of answers from the cache for which nothing was fetched; None without any. Pure."""
     counted = sum(count for status, count in answers.items() if status != NONE)
-    hits = sum(answers.get(status, 0) for status in _HITS)
+    hits = sum(answers.get(status, 0) for status in HITS)
     return hits / counted if counted else None
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.live_views import UpstreamView
 from engine.names import Digest, Reference, Repository
 from engine.settings import UpstreamSettings
 
@@ -106,6 +107,9 @@ class Upstream(Protocol):
 
         None where upstream does not know the API (404).
         """
+
+    def look(self) -> UpstreamView:
+        """Tell how it fares; asks nobody."""
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 from engine.errors import UpstreamRateLimited
+from engine.live_views import PauseView
 from engine.upstream.kinds import Counts, Kind
 from engine.upstream.limits import Limits
 from engine.upstream.pause import Pauses
@@ -35,6 +36,10 @@ class RateGuard:
             f"paused for another {wait_s:.0f} s"
         )
         raise UpstreamRateLimited(message, retry_after_s=wait_s)
+
+    def look(self, now: float) -> tuple[PauseView, ...]:
+        """Tell which kinds are paused."""
+        return tuple(PauseView(kind.value, left_s) for kind, left_s in self._pauses.list_left(now))
 
     def limited(
         self, kind: Kind, headers: Mapping[str, str], body: bytes, now: float

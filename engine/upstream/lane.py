@@ -8,6 +8,7 @@ import asyncio
 import logging
 
 from engine.errors import UpstreamUnavailable
+from engine.live_views import LaneView
 from engine.upstream.breaker import Breaker, Cause, Verdict
 from engine.upstream.kinds import LaneName
 from engine.upstream.limits import Limits
@@ -55,6 +56,18 @@ class Lane:
             f"{self._namespace} is not asked for now, since it failed: {cause.message}",
             upstream_status=cause.upstream_status,
             retry_after_s=self._breaker.remaining_s(now),
+        )
+
+    def look(self, now: float) -> LaneView:
+        """Tell how the breaker stands."""
+        if not self._breaker.is_open:
+            return LaneView(self.name.value, is_open=False, wait_s=0.0, cause="")
+        cause = self._breaker.cause
+        return LaneView(
+            self.name.value,
+            is_open=True,
+            wait_s=self._breaker.remaining_s(now),
+            cause=cause.message if cause else "",
         )
 
     def answered(self, now: float) -> None:

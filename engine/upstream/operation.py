@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from engine.errors import NotAsked, NotFound, UpstreamError, UpstreamUnavailable
+from engine.live_views import LaneView
 from engine.upstream.breaker import Verdict
 from engine.upstream.clock import loop_now
 from engine.upstream.guard import RateGuard
@@ -49,6 +50,10 @@ class Operations:
                 namespace, LaneName.BLOB, max(1, max_connections - control), limits
             ),
         }
+
+    def look(self, now: float) -> tuple[LaneView, ...]:
+        """Tell how the circuit breakers stand."""
+        return tuple(lane.look(now) for lane in self._lanes.values())
 
     async def run(self, kind: Kind, deadline: float, attempt: Attempt[T]) -> T:
         """Attempt until there is an answer; raises what the last attempt raised.

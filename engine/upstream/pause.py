@@ -42,6 +42,12 @@ class Pauses:
         self._pauses[kind] = _Pause(now, now + wait_s, now + self._limits.probe_s)
         return wait_s
 
+    def list_left(self, now: float) -> list[tuple[Kind, float]]:
+        """The kinds that are paused, and for how many seconds yet."""
+        return [
+            (kind, pause.until - now) for kind, pause in self._pauses.items() if now < pause.until
+        ]
+
     def answered(self, kind: Kind, sent_at: float) -> bool:
         """End the pause: a request of this kind got an answer. True if there was one.
 

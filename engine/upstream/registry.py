@@ -16,6 +16,7 @@ from engine.errors import (
     RepositoryUnknown,
     UpstreamProtocolError,
 )
+from engine.live_views import UpstreamView
 from engine.names import Digest, Reference, Repository
 from engine.settings import UpstreamSettings
 from engine.upstream.api import BlobStream, ManifestBody, ManifestHead, TagList
@@ -23,6 +24,7 @@ from engine.upstream.auth import Authenticator
 from engine.upstream.body import HTTPBlobStream
 from engine.upstream.caller import Ask, Caller, TargetDenied
 from engine.upstream.client import Client
+from engine.upstream.clock import loop_now
 from engine.upstream.courier import Courier, read_body
 from engine.upstream.credentials import Credentials
 from engine.upstream.guard import RateGuard
@@ -60,7 +62,7 @@ class Registry:
         self._limits = limits
         self._client = Client(limits)
         courier = Courier(self._client, limits, self.counts)
-        guard = RateGuard(settings.namespace, limits, self.counts)
+        guard = self._guard = RateGuard(settings.namespace, limits, self.counts)
         self._auth = _authenticator(settings, limits, courier, guard, self.counts)
         self._caller = Caller(courier, self._auth, guard, limits, self._note_limits)
         self._operations = Operations(
@@ -88,6 +90,7 @@ class Registry:
         """`GET` a manifest, whole within the deadline; Docker Hub bills it."""
         reply = await self._fetch(self._manifest("GET", repository, reference), deadline)
         self.counts.billable_manifest_gets += 1
+        self.counts.manifest_bytes += len(reply.body)
         return ManifestBody(
             body=reply.body,
             media_type=media_type(reply.headers),
@@ -139,6 +142,7 @@ class Registry:
                 start=start,
                 stall_s=self._limits.stall_s,
                 release=slot.release,
+                counts=self.counts,
             )
 
         return await self._operations.run(Kind.BLOB, deadline, attempt)
@@ -161,6 +165,20 @@ class Registry:
         except RepositoryUnknown:
             return None
         return merge_referrers(pages, ask.what)
+
+    def look(self) -> UpstreamView:
+        """Tell how it fares; asks nobody."""
+        now = loop_now()
+        return UpstreamView(
+            self.settings.namespace,
+            self.settings.url,
+            self._operations.look(now),
+            self._guard.look(now),
+            self.rate_limit,
+            self.counts.requests.total(),
+            self.counts.billable_manifest_gets,
+            self.counts.copy(),
+        )
 
     async def aclose(self) -> None:
         """Close all connections; token fetches and helpers under way are stopped."""

@@ -32,12 +32,15 @@ from server.control_messages import (
 )
 from server.control_socket import connect, listen
 from tests.fakes.caches import BUSYBOX, read_blob
+from tests.fakes.counted import make_counters
 from tests.fakes.damage import blob_path, kept_in_quarantine
 from tests.fakes.stocked import Upstreams, pull_image
 from tests.fakes.upstream_content import Image
 from tools.control_client import ActFailed, ask_server, find_server
 
 pytestmark = pytest.mark.anyio
+
+COUNTERS = make_counters(b"/v2/")
 
 
 class Site:
@@ -67,7 +70,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     layout = Layout(tmp_path)
     async with upstreams.cache(tmp_path) as cache:
         image = await pull_image(cache, upstreams, BUSYBOX, "1.35")
-        async with open_control(cache, {"hit": 3}, layout.control_path) as opened:
+        async with open_control(cache, COUNTERS, layout.control_path) as opened:
             yield Site(layout, opened, image)
     assert not layout.control_path.exists()
 
@@ -79,7 +82,7 @@ async def test_each_command_is_carried_out_and_answered(site: Site) -> None:
     assert await site.ask(encode(Unpin(glob))) == Changed(is_new=True)
     running = await site.ask(encode(Status()))
     assert isinstance(running, Running)
-    assert (running.pid, running.answers) == (os.getpid(), {"hit": 3})
+    assert (running.pid, running.answers) == (os.getpid(), {"none": 1})
     assert running.limit_bytes > running.stored_bytes > 0
     dry = await site.ask(encode(purge_of(TagSubject(BUSYBOX, Tag("1.35")), is_dry_run=True)))
     wet = await site.ask(encode(purge_of(TagSubject(BUSYBOX, Tag("1.35")), is_dry_run=False)))
@@ -174,7 +177,7 @@ async def test_without_a_socket_clients_are_served_and_the_log_says_why(
     async with Upstreams().cache(tmp_path) as cache:
         path = tmp_path / "control.sock"
         path.mkdir()
-        async with open_control(cache, {}, path):
+        async with open_control(cache, COUNTERS, path):
             assert await cache.list_repositories() == []
     assert f"no control socket path={path}" in caplog.text
     assert path.is_dir()
@@ -190,7 +193,7 @@ async def test_stopping_breaks_off_what_is_under_way(tmp_path: Path) -> None:
 
         cache.acts.purge = purge  # type: ignore[method-assign,assignment]  # never ends
         path = Layout(tmp_path).control_path
-        async with open_control(cache, {}, path):
+        async with open_control(cache, COUNTERS, path):
             sock = await asyncio.to_thread(connect, path, 10.0)
             sock.sendall(encode(Purge(upstream="docker.io")))
             await begun.wait()

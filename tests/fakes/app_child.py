@@ -15,15 +15,15 @@ from typing import Any
 from engine.settings import EngineSettings, UpstreamSettings
 from server.app import open_api, run
 from server.exchange import Handler
+from server.instruments import Instruments
 from server.settings import HTTPSettings, Listener, LogFormat, LogSettings, ServerSettings
-from server.tally import Tally
 from tests.fakes.transport import ScriptedHandler
 
 
 @asynccontextmanager
-async def open_scripted(settings: ServerSettings, _: Tally) -> AsyncIterator[Handler]:
+async def open_scripted(instruments: Instruments) -> AsyncIterator[Handler]:
     """Serve what tests/fakes/transport.py knows."""
-    yield ScriptedHandler(settings.engine.data_directory)
+    yield ScriptedHandler(instruments.settings.engine.data_directory)
 
 
 def _listeners(texts: list[str]) -> tuple[Listener, ...]:

@@ -40,6 +40,7 @@ class FakeExchange:
     digest: str = ""
     cause: str = ""
     stands_on: Content | None = None
+    first_byte_s: float | None = None
 
     head: bytes = b""
     body: bytes = b""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.cache import Cache
 from engine.errors import BlobUnknown, ManifestUnknown, UpstreamUnavailable
+from engine.live_views import UpstreamView
 from engine.names import Digest, Reference, Repository
 from engine.settings import EngineSettings, UpstreamSettings, VerifySettings
 from engine.upstream.api import BlobStream, ManifestBody, ManifestHead, TagList
@@ -91,6 +92,9 @@ class MemoryUpstream:
     ) -> bytes | None:
         self._note("get_referrers")
         return None
+
+    def look(self) -> UpstreamView:
+        return UpstreamView(self.settings.namespace, self.settings.url)
 
     async def aclose(self) -> None:
         """Nothing is open."""

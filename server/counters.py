@@ -1,0 +1,175 @@
+"""Every finished exchange is counted, in plain integers that metrics and the status page read.
+
+Invariant: a hit costs one look-up and a few additions, and allocates nothing that stays; memory is
+bounded whatever clients ask for. An exchange is counted once, when it is over: what is still being
+sent is not in it.
+Must not know: Prometheus, HTML, the engine's state.
+
+To read: `snapshot()`, on the loop's thread.
+"""
+
+import time
+from collections.abc import Callable
+
+from engine.errors import InvalidName
+from engine.names import Location
+from server.counted import (
+    HITS,
+    NONE,
+    Answers,
+    Durations,
+    RepositoryPulls,
+    Snapshot,
+)
+from server.exchange import CLIENT_GONE, Exchange
+from server.memo import Memo
+from server.pulls import Pulls, PullTable, Served
+from server.recent_errors import RecentErrors
+from server.refusals import Refusal
+from server.routes import Router
+from server.series import Histogram, Method, RouteKind, Series, kind_of, method_of
+
+# Both generations of the memo together hold at most twice these; what has a longer target is
+# looked at each time.
+_MEMO_ENTRIES = 4_096
+_MEMO_TARGET_BYTES = 512
+_MAX_REPOSITORIES = 1_000
+_SHOWN_REPOSITORIES = 100
+_MAX_ERRORS = 64
+
+_SUCCESSES = frozenset({200, 206})
+
+
+class _Place:
+    """Where exchanges that are alike are counted; `served` is of the repository, if it counts."""
+
+    __slots__ = ("durations", "location", "series", "served")
+
+    def __init__(self, series: Series, location: Location | None, served: Served | None) -> None:
+        self.series = series
+        self.durations = series.durations
+        self.location = location
+        self.served = served
+
+
+class Counters:
+    """An observer of exchanges. `clock` tells unix seconds."""
+
+    def __init__(self, router: Router, clock: Callable[[], float] = time.time) -> None:
+        self.started_at = clock()
+        self.gone_count = 0
+        self.cut_count = 0
+        self._router = router
+        self._clock = clock
+        self._series: dict[tuple[RouteKind, Method, int, str], Series] = {}
+        self._first_bytes = Histogram()
+        self._pulls = PullTable(_MAX_REPOSITORIES)
+        self._failures = RecentErrors(_MAX_ERRORS)
+        self._refusals = RecentErrors(_MAX_ERRORS)
+        # Requests of a fleet are alike: where each is counted is worked out once.
+        self._places: Memo[tuple[bytes, bytes, int, str, str], _Place] = Memo(_MEMO_ENTRIES)
+
+    def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
+        """Count an exchange."""
+        key = (
+            exchange.target,
+            exchange.method,
+            exchange.status,
+            exchange.cache_status,
+            exchange.upstream,
+        )
+        place = self._places.find(key) or self._locate(exchange, key)
+        place.series.sent_bytes += sent_bytes
+        place.durations.note(duration_s)
+        served = place.served
+        if served is not None:
+            served.count += 1
+            served.sent_bytes += sent_bytes
+        if exchange.first_byte_s is not None:
+            self._first_bytes.note(exchange.first_byte_s)
+        if exchange.cause:
+            self._note_cause(exchange, place)
+
+    def snapshot(self) -> Snapshot:
+        """Give all that was counted so far; well under a millisecond."""
+        return Snapshot(
+            started_at=self.started_at,
+            answers=tuple(
+                Answers(*key, series.durations.count, series.sent_bytes)
+                for key, series in self._series.items()
+            ),
+            durations=self._sum_durations(),
+            first_bytes=_freeze(self._first_bytes),
+            gone_count=self.gone_count,
+            cut_count=self.cut_count,
+            repositories=tuple(
+                RepositoryPulls(
+                    *pulls.location, pulls.manifests.count, pulls.blobs.count, pulls.sent_bytes
+                )
+                for pulls in self._pulls.top(_SHOWN_REPOSITORIES)
+            ),
+            failures=self._failures.latest_first(),
+            refusals=self._refusals.latest_first(),
+        )
+
+    def _locate(self, exchange: Exchange, key: tuple[bytes, bytes, int, str, str]) -> _Place:
+        """Find, or make, where such an exchange is counted."""
+        route, location = self._classify(exchange)
+        method = method_of(exchange.method)
+        status, cache_status = exchange.status, exchange.cache_status or NONE
+        series = self._series.setdefault((route, method, status, cache_status), Series())
+        is_pull = method is Method.GET and status in _SUCCESSES
+        served = self._find_served(route, location) if location and is_pull else None
+        place = _Place(series, location, served)
+        # Without an upstream in the key, it may be another one's for another Host.
+        is_clear = location is None or bool(exchange.upstream)
+        if is_clear and len(exchange.target) <= _MEMO_TARGET_BYTES:
+            self._places.add(key, place)
+        return place
+
+    def _classify(self, exchange: Exchange) -> tuple[RouteKind, Location | None]:
+        host = exchange.header(b"host") if self._router.heeds_host else None
+        try:
+            return kind_of(self._router.match(exchange.target, host))
+        except (Refusal, InvalidName):
+            return RouteKind.OTHER, None
+
+    def _find_served(self, route: RouteKind, location: Location) -> Served | None:
+        match route:
+            case RouteKind.BLOB:
+                return self._find_pulls(location).blobs
+            case RouteKind.MANIFEST:
+                return self._find_pulls(location).manifests
+            case _:
+                return None
+
+    def _find_pulls(self, location: Location) -> Pulls:
+        pulls = self._pulls.find(location)
+        if pulls is None:
+            if self._pulls.is_full:
+                self._pulls.shrink()
+                # Places lead to repositories that are gone.
+                self._places = Memo(_MEMO_ENTRIES)
+            pulls = self._pulls.add(location)
+        return pulls
+
+    def _note_cause(self, exchange: Exchange, place: _Place) -> None:
+        if exchange.cause == CLIENT_GONE:
+            self.gone_count += 1
+            return
+        is_failure = exchange.status < 400 or exchange.status >= 500 or exchange.status == 429
+        if exchange.status < 400:
+            self.cut_count += 1
+        errors = self._failures if is_failure else self._refusals
+        errors.note(exchange, place.location, self._clock())
+
+    def _sum_durations(self) -> dict[tuple[RouteKind, Method, bool], Durations]:
+        sums: dict[tuple[RouteKind, Method, bool], Histogram] = {}
+        for (route, method, _, cache_status), series in self._series.items():
+            key = (route, method, cache_status in HITS)
+            sums.setdefault(key, Histogram()).add(series.durations)
+        return {key: _freeze(histogram) for key, histogram in sums.items()}
+
+
+def _freeze(histogram: Histogram) -> Durations:
+    return Durations(tuple(histogram.counts), histogram.total_s)
