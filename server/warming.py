@@ -126,7 +126,7 @@ class Warmer:
         try:
             await self._find_blobs(order, order.reference, job, _MAX_DEPTH)
         except CacheError as exc:
-            job.causes.append(f"{order.reference}: {exc}")
+            job.causes.append(str(exc))
         async with asyncio.TaskGroup() as group:
             for digest in job.sizes:
                 group.create_task(self._warm_blob(order.location, digest, job))

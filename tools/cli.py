@@ -16,10 +16,14 @@ import click
 from server.config import ConfigError, load, to_yaml
 from server.config_render import render
 from server.settings import LogFormat, ServerSettings
+from tools.drain import drain
 from tools.inspect_index import inspect_index
 from tools.operate import pin, purge, unpin
 from tools.options import exit_with
+from tools.status import status
+from tools.top import top
 from tools.verify_digests import verify_digests
+from tools.warm import warm
 
 _FILE = click.Path(path_type=Path)
 _config_argument = click.argument("config_argument", metavar="[CONFIG]", required=False, type=_FILE)
@@ -111,5 +115,5 @@ def _print_settings(settings: ServerSettings, *, is_json: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-for command in (inspect_index, verify_digests, purge, pin, unpin):
+for command in (inspect_index, verify_digests, purge, pin, unpin, warm, status, top, drain):
     main.add_command(command)
