@@ -1,5 +1,6 @@
 """The status page: one document that is the same for everybody, and asks the API for the rest.
 
+It lies in `page/` in parts, for those who read it, and leaves here in one piece.
 Invariant: it runs no code and takes no style but its own, whose hashes are in its policy, talks to
 nobody but this port, and cannot be framed; so text that came from outside stays text.
 Source: Content Security Policy Level 3 §6, §8.
@@ -13,12 +14,18 @@ from importlib.resources import files
 from server.exchange import Exchange
 from server.response import build_head, content_length
 
+_SCRIPTS = ("format.js", "dom.js", "clients.js", "explain.js", "status.js")
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 def read_page() -> bytes:
-    """Read the document from the package."""
-    return files("server").joinpath("status_page.html").read_bytes()
+    """Read the document from the package, style and scripts put in their places."""
+    folder = files("server").joinpath("page")
+    script = b"".join(folder.joinpath(name).read_bytes() for name in _SCRIPTS)
+    style = folder.joinpath("status.css").read_bytes()
+    page = folder.joinpath("status.html").read_bytes()
+    page = page.replace(b"<style></style>", b"<style>\n%b</style>" % style)
+    return page.replace(b"<script></script>", b"<script>\n%b</script>" % script)
 
 
 def make_policy(page: bytes) -> str:
