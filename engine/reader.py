@@ -78,6 +78,18 @@ class Reader:
             raise fill.error
         return fill.written_bytes
 
+    async def wait_kept(self) -> bool:
+        """Wait for the verified end of what is being stored; False once it is not stored.
+
+        Raises the fill's error.
+        """
+        fill = self._fill
+        while fill.outcome is None and fill.window is None:
+            await fill.wait_changed()
+        if fill.error is not None:
+            raise fill.error
+        return fill.window is None
+
     def expose(self) -> None:
         """Say that something of it leaves for a client now."""
         self._fill.is_exposed = True

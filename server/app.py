@@ -35,6 +35,8 @@ from server.accounts_file import AccountsError
 from server.api import Api
 from server.control import open_control
 from server.counters import Counters
+from server.debug_guard import Guard
+from server.debug_port import DebugPort
 from server.endpoint import Endpoint, Observer
 from server.exchange import Handler
 from server.health import Health
@@ -43,6 +45,8 @@ from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
 from server.metrics import Metrics
 from server.notify import ServiceManager
+from server.operating import Operator, open_operator
+from server.operator_api import OperatorApi
 from server.protocol import Connection
 from server.routes import Router
 from server.settings import Listener, ServerSettings
@@ -64,13 +68,11 @@ async def open_api(instruments: Instruments) -> AsyncIterator[Handler]:
     cache = instruments.cache = await Cache.open(settings.engine)
     try:
         api = Api(cache, settings)
-        path = Layout(settings.engine.data_directory).control_path
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(open_control(cache, instruments.counters, path))
-            if settings.auth is None:
-                yield api
-            else:
-                yield await stack.enter_async_context(open_gate(api, settings.auth))
+        if settings.auth is None:
+            yield api
+        else:
+            async with open_gate(api, settings.auth) as gate:
+                yield gate
     finally:
         instruments.cache = None
         await cache.aclose()
@@ -107,7 +109,6 @@ class Server:
         self._limits = limits
         self._open_handler = open_handler
         self._health = Health()
-        self._stop = asyncio.Event()
         router = Router(settings.engine.upstreams, settings.http.prefix)
         self._instruments = Instruments(settings, Counters(router))
 
@@ -124,7 +125,7 @@ class Server:
             gc.collect()
             gc.freeze()
             self._manager.ready(self._describe())
-            await self._stop.wait()
+            await self._instruments.stop.wait()
             self._health.is_ready = False
             self._manager.stopping(self._settings.http.draintimeout_s)
         logger.info("stopped")
@@ -137,13 +138,16 @@ class Server:
         if settings.http.tls is not None:
             raise StartError("http.tls: this server speaks plain HTTP; put TLS in front of it")
         observers = self._open_observers(stack)
+        operator = await stack.enter_async_context(open_operator(self._instruments))
         debug = Endpoint(
-            self._make_debug_handler(),
+            self._make_debug_handler(operator),
             limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS),
         )
         stack.push_async_callback(debug.drain, 0)
         await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
         handler = await stack.enter_async_context(self._open_handler(self._instruments))
+        path = Layout(settings.engine.data_directory).control_path
+        await stack.enter_async_context(open_control(operator, path))
         endpoint = self._instruments.endpoint = Endpoint(
             handler,
             headers=settings.http.headers,
@@ -154,12 +158,16 @@ class Server:
         )
         stack.push_async_callback(self._drain, endpoint)
         self._log_routing()
-        await _listen(stack, endpoint, settings.http.listeners, "listening")
+        addresses = await _listen(stack, endpoint, settings.http.listeners, "listening")
+        self._instruments.clients_at += [_url_of(address) for address in addresses]
         self._health.is_ready = True
 
-    def _make_debug_handler(self) -> Handler:
-        path = self._settings.http.prometheus_path
-        return Metrics(path, self._instruments, self._health) if path else self._health
+    def _make_debug_handler(self, operator: Operator) -> Handler:
+        http = self._settings.http
+        guard = Guard(http.debug_token, http.debug_listeners)
+        port = DebugPort(self._health, OperatorApi(operator, guard, self._settings.engine))
+        path = http.prometheus_path
+        return Metrics(path, self._instruments, port) if path else port
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
         log, counters = self._settings.log, self._instruments.counters
@@ -194,9 +202,9 @@ class Server:
     def _end(self, number: signal.Signals) -> None:
         logger.info("signal name=%s", number.name)
         endpoint = self._instruments.endpoint
-        if self._stop.is_set() and endpoint is not None:
+        if self._instruments.stop.is_set() and endpoint is not None:
             endpoint.cut_all()
-        self._stop.set()
+        self._instruments.stop.set()
 
     def _describe(self) -> str:
         """Say in a line what is served, for `systemctl status`."""
@@ -211,8 +219,11 @@ class Server:
 
 async def _listen(
     stack: AsyncExitStack, endpoint: Endpoint, listeners: tuple[Listener, ...], event: str
-) -> None:
-    """Accept connections for `endpoint` until the stack unwinds. Raises `ListenError`."""
+) -> list[Listener]:
+    """Accept connections for `endpoint` until the stack unwinds; return where.
+
+    Raises `ListenError`.
+    """
     all_opened = open_listeners(listeners)
     for opened in all_opened:
         stack.callback(opened.close)
@@ -220,6 +231,7 @@ async def _listen(
         server = await _accept(opened, endpoint)
         stack.callback(server.close)
         logger.info("%s addr=%s", event, opened.address)
+    return [opened.address for opened in all_opened]
 
 
 async def _accept(opened: OpenListener, endpoint: Endpoint) -> asyncio.Server:
@@ -230,6 +242,10 @@ async def _accept(opened: OpenListener, endpoint: Endpoint) -> asyncio.Server:
     if opened.address.path:
         return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG)
     return await loop.create_server(connect, sock=sock, backlog=BACKLOG)
+
+
+def _url_of(address: Listener) -> str:
+    return str(address) if address.path else f"http://{address}"
 
 
 def _mask(url: str) -> str:

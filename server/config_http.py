@@ -5,7 +5,9 @@ TLS, which the listener does not speak.
 """
 
 import ipaddress
+import re
 
+from server.config_secret import read_secret
 from server.config_tree import InvalidValue, Reader, show
 from server.config_values import (
     one_of,
@@ -21,6 +23,9 @@ from server.settings import HTTPSettings, Listener
 
 _DEFAULTS = HTTPSettings()
 _METRICS_PATH = "/metrics"
+# Nobody guesses so many; they go into a header field as they are.
+_MIN_TOKEN_CHARS = 16
+_TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _parse_net = one_of("tcp", "unix")
 
 
@@ -35,6 +40,7 @@ def build_http(http: Reader) -> HTTPSettings:
         draintimeout_s=http.value("draintimeout", parse_duration_s, _DEFAULTS.draintimeout_s),
         debug_listeners=_read_listeners(debug),
         prometheus_path=_read_metrics_path(debug.section("prometheus")),
+        debug_token=_read_token(debug),
     )
 
 
@@ -58,6 +64,19 @@ def _refuse_tls(tls: Reader) -> None:
         tls.add_problem("certificate", "a certificate", expected)
     if tls.section("letsencrypt").text("cachefile") is not None:
         tls.add_problem("letsencrypt", "a cachefile", expected)
+
+
+def _read_token(debug: Reader) -> str | None:
+    token = read_secret(debug, "token", "tokenfile")
+    if token and not (len(token) >= _MIN_TOKEN_CHARS and _TOKEN.fullmatch(token)):
+        key = "token" if debug.text("token") is not None else "tokenfile"
+        debug.add_problem(
+            key,
+            f"{len(token)} characters",
+            f"at least {_MIN_TOKEN_CHARS} visible ASCII characters without spaces, such as "
+            "`openssl rand -hex 32` makes",
+        )
+    return token
 
 
 def _read_listeners(section: Reader) -> tuple[Listener, ...]:

@@ -13,6 +13,7 @@ from server.settings import HtpasswdSettings, HTTPSettings, LogSettings, ServerS
 Plain: TypeAlias = str | int | bool | Sequence["Plain"] | Mapping[str, "Plain"]
 
 MASK = "***"
+_TOKEN_MASK = "*" * 16  # as long as one must be
 
 
 def render(settings: ServerSettings) -> dict[str, Plain]:
@@ -64,6 +65,7 @@ def _render_http(http: HTTPSettings) -> dict[str, Plain]:
         "debug": {
             "addr": [str(listener) for listener in http.debug_listeners],
             "prometheus": prometheus,
+            **({} if http.debug_token is None else {"token": _TOKEN_MASK}),
         },
     }
 

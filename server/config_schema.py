@@ -160,7 +160,12 @@ _HTTP = Section(
         ),
         "headers": _HEADERS,
         "debug": Section(
-            {"addr": _LEAVES, "prometheus": Section({"enabled": Leaf(), "path": Leaf()})}
+            {
+                "addr": _LEAVES,
+                "prometheus": Section({"enabled": Leaf(), "path": Leaf()}),
+                "token": Leaf(),
+                "tokenfile": Leaf(),
+            }
         ),
         "http2": _unused("disabled"),
         "h2c": _unused("enabled"),

@@ -5,10 +5,10 @@ upstream's implied ones give way to them. An upstream is known by its first name
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from engine.settings import DOCKER_HUB_HOSTS, HelperSettings, UpstreamSettings
+from server.config_secret import read_secret
 from server.config_tree import InvalidValue, Reader
 from server.config_values import parse_count, parse_duration_s, parse_namespace, parse_url
 
@@ -102,37 +102,13 @@ def _build(reader: Reader, url: str, namespaces: list[str]) -> UpstreamSettings:
         url=url,
         namespaces=tuple(namespaces),
         username=reader.text("username"),
-        password=_read_password(reader),
+        password=read_secret(reader, "password", "passwordfile"),
         helper=_build_helper(reader),
         ttl_s=reader.value("ttl", parse_duration_s, _DEFAULTS.ttl_s),
         tagttl_s=reader.value("tagttl", parse_duration_s, _DEFAULTS.tagttl_s),
         negativettl_s=reader.value("negativettl", parse_duration_s, _DEFAULTS.negativettl_s),
         max_connections=reader.value("maxconnections", parse_count, _DEFAULTS.max_connections),
     )
-
-
-def _read_password(reader: Reader) -> str | None:
-    """Give the password, from its file without the newline that editors leave at the end."""
-    file = reader.text("passwordfile")
-    if file is None:
-        return reader.text("password")
-    if reader.text("password") is not None:
-        reader.add_problem("passwordfile", "password as well", "only one of the two")
-        return None
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except OSError as exc:
-        reader.add_problem("passwordfile", f"{file!r}: {exc.strerror}", "a readable file")
-        return None
-    except UnicodeDecodeError:
-        reader.add_problem(
-            "passwordfile", f"{file!r}, which is not UTF-8", "a file with a password"
-        )
-        return None
-    password = text.removesuffix("\n").removesuffix("\r")
-    if not password:
-        reader.add_problem("passwordfile", f"{file!r}, which is empty", "a file with a password")
-    return password
 
 
 def _build_helper(reader: Reader) -> HelperSettings | None:

@@ -1,34 +1,34 @@
 """The server's end of `control.sock`: operators' acts on a cache that is being served from.
 
-Invariant: one command a connection, and one reply, whatever comes. Commands are carried out while
-clients are served; those under way when the server stops are broken off, as a crash would, and
-what they had begun is finished at the next start.
+Invariant: one command a connection, and one reply, whatever comes; only a warm tells how far it is
+in several. Commands are carried out while clients are served; those under way when the server stops
+are broken off, as a crash would, and what they had begun is finished at the next start.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
-from engine.cache import Cache
 from engine.errors import CacheError
-from server.control_acts import carry_out
 from server.control_messages import (
     MAX_LINE_BYTES,
-    Command,
+    Act,
+    Drain,
     Failed,
+    Overview,
     Reply,
-    Running,
     Status,
+    Warm,
     decode_command,
     encode,
 )
 from server.control_socket import listen
-from server.counters import Counters
+from server.operating import Operator
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +37,10 @@ _PATIENCE_S = 10.0
 
 
 class Control:
-    """Carries out commands; `counters` know how clients are served."""
+    """Has an operator carry out commands."""
 
-    def __init__(self, cache: Cache, counters: Counters) -> None:
-        self._cache = cache
-        self._counters = counters
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,49 +59,48 @@ class Control:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 line = await reader.readline()
-            reply = await self.answer(line)
-            writer.write(encode(reply))
-            await writer.drain()
+            async with aclosing(self.answer(line)) as replies:
+                async for reply in replies:
+                    writer.write(encode(reply))
+                    await writer.drain()
         except (TimeoutError, ValueError, OSError) as exc:
             logger.info("control connection dropped cause=%r", exc)
         finally:
             writer.close()
 
-    async def answer(self, line: bytes) -> Reply:
-        """Carry out the command in `line`, or say why not."""
+    async def answer(self, line: bytes) -> AsyncGenerator[Reply, None]:
+        """Carry out the command in `line`, or say why not. Close it."""
         try:
-            return await self._act(decode_command(line))
+            match decode_command(line):
+                case Warm() as command:
+                    async with aclosing(self._operator.warm(command)) as stages:
+                        async for stage in stages:
+                            yield stage
+                case command:
+                    yield await self._carry_out(command)
         except (msgspec.DecodeError, CacheError) as exc:
             logger.warning("control command failed cause=%s", exc)
-            return Failed(str(exc))
+            yield Failed(str(exc))
 
-    async def _act(self, command: Command) -> Reply:
+    async def _carry_out(self, command: Act | Status | Overview | Drain) -> Reply:
         match command:
             case Status():
-                return self._describe()
+                return self._operator.tell_running()
+            case Overview():
+                return await self._operator.tell_facts()
+            case Drain():
+                return self._operator.drain(command)
             case _:
-                logger.info("control command=%r", command)
-                return await carry_out(self._cache.acts, command)
-
-    def _describe(self) -> Running:
-        space, counted = self._cache.space, self._counters.snapshot()
-        return Running(
-            os.getpid(),
-            counted.started_at,
-            counted.count_by_status(),
-            space.stored_bytes,
-            space.reserved_bytes,
-            space.capacity_bytes,
-        )
+                return await self._operator.act(command)
 
 
 @asynccontextmanager
-async def open_control(cache: Cache, counters: Counters, path: Path) -> AsyncIterator[Control]:
+async def open_control(operator: Operator, path: Path) -> AsyncIterator[Control]:
     """Take commands at `path` while the block lasts.
 
     Where no socket can be made, clients are served all the same; that is logged.
     """
-    control = Control(cache, counters)
+    control = Control(operator)
     try:
         sock = listen(path)
     except OSError as exc:

@@ -4,6 +4,7 @@ from engine.acts import Acts
 from engine.names import Digest
 from engine.purge import PurgePlan
 from server.control_messages import (
+    Act,
     Changed,
     Pin,
     Purge,
@@ -17,7 +18,7 @@ from server.control_messages import (
 )
 
 
-async def carry_out(acts: Acts, command: Quarantine | Purge | Pin | Unpin) -> Reply:
+async def carry_out(acts: Acts, command: Act) -> Reply:
     """Carry out a command by `acts`, in a server or without one. Raises `CacheError`."""
     match command:
         case Quarantine(digest, reason):

@@ -15,6 +15,7 @@ from engine.subject import (
     TagSubject,
     UpstreamSubject,
 )
+from server.facts import Facts
 
 # Far more than any command takes.
 MAX_LINE_BYTES = 64 * 1024
@@ -53,7 +54,27 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """Tell what only the running server knows."""
 
 
-Command = Quarantine | Purge | Pin | Unpin | Status
+class Overview(msgspec.Struct, tag="overview", frozen=True):
+    """Tell all that there is to see: `server.facts.Facts`."""
+
+
+class Warm(msgspec.Struct, tag="warm", frozen=True):
+    """Fetch an image that is not here yet. `platforms` empty: this machine's.
+
+    The replies are a line now and then, `Warming`; the last one's state is not `running`.
+    """
+
+    ref: str
+    platforms: list[str] = []
+    is_for_all: bool = False
+
+
+class Drain(msgspec.Struct, tag="drain", frozen=True):
+    """Stop as SIGTERM does: finish the downloads under way, then exit."""
+
+
+Act = Quarantine | Purge | Pin | Unpin
+Command = Act | Status | Overview | Warm | Drain
 
 
 class Quarantined(msgspec.Struct, tag="quarantined", frozen=True):
@@ -95,13 +116,37 @@ class Running(msgspec.Struct, tag="running", frozen=True):
     limit_bytes: int
 
 
+class Warming(msgspec.Struct, tag="warming", frozen=True):
+    """How far a warm is. `state`: running, done or failed (by `cause`).
+
+    `done_bytes` has in it what was here before (`hit_bytes`) and what fills have so far.
+    """
+
+    ref: str
+    state: str
+    blob_count: int = 0
+    done_count: int = 0
+    total_bytes: int = 0
+    done_bytes: int = 0
+    hit_bytes: int = 0
+    cause: str = ""
+
+
+class Draining(msgspec.Struct, tag="draining", frozen=True):
+    """The server stops. `timeout_s`: after so long it cuts what is left."""
+
+    pid: int
+    connection_count: int
+    timeout_s: float
+
+
 class Failed(msgspec.Struct, tag="failed", frozen=True):
     """Why a command was not carried out."""
 
     error: str
 
 
-Reply = Quarantined | Purged | Changed | Running | Failed
+Reply = Quarantined | Purged | Changed | Running | Facts | Warming | Draining | Failed
 
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

@@ -66,6 +66,8 @@ class HTTPSettings:
     tls: TLSSettings | None = None
     debug_listeners: tuple[Listener, ...] = ()
     prometheus_path: str = ""  # empty = metrics off
+    # What operators prove themselves by at the debug port; None = nobody may act there.
+    debug_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

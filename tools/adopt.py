@@ -21,8 +21,9 @@ from engine.adoption_survey import Finding, NotARegistry, Survey, survey
 from engine.blobdir import BlobDirectory
 from engine.intake import CannotShare, Intake, Mode
 from engine.subject import parse_upstream
+from engine.units import humane_bytes
 from tools.options import EXIT_FOUND, EXIT_USAGE, Site, fail, founding_site_command, grouped
-from tools.output import Column, Field, Kind, Listing, Report, humane_bytes, show
+from tools.output import Column, Field, Kind, Listing, Report, show
 from tools.progress import bar
 
 EXIT_INTERRUPTED = 130

@@ -17,11 +17,15 @@ from server.config import ConfigError, load, to_yaml
 from server.config_render import render
 from server.settings import LogFormat, ServerSettings
 from tools.adopt import adopt
+from tools.drain import drain
 from tools.healthcheck import healthcheck
 from tools.inspect_index import inspect_index
 from tools.operate import pin, purge, unpin
 from tools.options import exit_with
+from tools.status import status
+from tools.top import top
 from tools.verify_digests import verify_digests
+from tools.warm import warm
 
 _FILE = click.Path(path_type=Path)
 _config_argument = click.argument("config_argument", metavar="[CONFIG]", required=False, type=_FILE)
@@ -113,5 +117,17 @@ def _print_settings(settings: ServerSettings, *, is_json: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-for command in (adopt, healthcheck, inspect_index, verify_digests, purge, pin, unpin):
+for command in (
+    adopt,
+    drain,
+    healthcheck,
+    inspect_index,
+    pin,
+    purge,
+    status,
+    top,
+    unpin,
+    verify_digests,
+    warm,
+):
     main.add_command(command)

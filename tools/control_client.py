@@ -5,6 +5,7 @@ held by a server that does not listen, its pid is in the error.
 """
 
 import socket
+from collections.abc import Iterator
 
 import msgspec
 
@@ -54,25 +55,39 @@ def find_server(layout: Layout) -> Running | None:
 
 def ask_server(layout: Layout, command: Command) -> Reply | None:
     """Have the running server carry out a command; None where nobody listens."""
+    replies = iter_replies(layout, command)
+    if replies is None:
+        return None
+    (reply,) = replies
+    return reply
+
+
+def iter_replies(layout: Layout, command: Command) -> Iterator[Reply] | None:
+    """Have the running server carry out a command; None where nobody listens.
+
+    There is at least one reply, and `ActFailed` where the server ends before that.
+    """
     try:
         sock = connect(layout.control_path, _PATIENCE_S)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as exc:
         raise StorageError(f"cannot reach the server at {layout.control_path}: {exc}") from exc
-    with sock:
+    return _converse(sock, layout, encode(command))
+
+
+def _converse(sock: socket.socket, layout: Layout, line: bytes) -> Iterator[Reply]:
+    with sock, sock.makefile("rb") as lines:
         try:
-            return decode_reply(_converse(sock, encode(command)))
+            sock.sendall(line)
+            reply = lines.readline()
+            while True:
+                yield decode_reply(reply)
+                reply = lines.readline()
+                if not reply:
+                    return
         except (OSError, msgspec.DecodeError) as exc:
             raise ActFailed(
                 f"the server at {layout.control_path} ended before it answered: {exc}; "
                 "what it had begun is finished when it starts again"
             ) from exc
-
-
-def _converse(sock: socket.socket, line: bytes) -> bytes:
-    sock.sendall(line)
-    pieces = []
-    while piece := sock.recv(64 * 1024):
-        pieces.append(piece)
-    return b"".join(pieces)

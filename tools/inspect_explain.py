@@ -1,25 +1,15 @@
 """`inspect-index explain`: what is known of one tag or digest, and what will become of it."""
 
 import asyncio
-import os
 import time
-from dataclasses import dataclass
 
-from engine.blobdir import BlobDirectory, read_at
-from engine.descriptor import Descriptor, find_named
-from engine.errors import CacheError
-from engine.index_inspection import IndexInspection
-from engine.index_readonly import ReadOnlyConnections
-from engine.index_views import BlobView, LinkView, TagView
-from engine.names import Digest
-from engine.outlook import Outlook
-from engine.subject import DigestSubject, RepositorySubject, Subject, TagSubject, UpstreamSubject
-from tools.inspect_fate import Fate, foretell_fate
-from tools.inspect_listing import is_fresh
+from engine.explanation import Explanation, explain, is_fresh
+from engine.fate import Fate
+from engine.index_views import BlobView, TagView
+from engine.subject import DigestSubject, TagSubject
+from server.explained import describe_pull
 from tools.options import Site
 from tools.output import Column, Field, Kind, Listing, Report, Value
-
-_MAX_MANIFEST_BYTES = 8 * 1024 * 1024
 
 _LINK_COLUMNS = (
     Column("repository", "Repository"),
@@ -42,86 +32,18 @@ _NAMED_COLUMNS = (
 )
 
 
-class Unknown(CacheError):
-    """Nothing is known of what was asked for."""
-
-    def __init__(self, subject: Subject) -> None:
-        super().__init__(f"nothing is known here of {subject}")
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """All that was found out about a digest."""
-
-    digest: Digest
-    blob: BlobView | None
-    fate: Fate | None  # None where it is not stored
-    links: list[LinkView]
-    tags: list[TagView]
-    named: list[tuple[Descriptor, bool]]  # whether it is stored
-
-
-def explain(site: Site, subject: TagSubject | DigestSubject) -> Report:
+def describe(site: Site, subject: TagSubject | DigestSubject) -> Report:
     """Find out all about `subject`. Raises `Unknown`."""
-    known = asyncio.run(_find_out(site, subject))
-    return _report(site, subject, known, time.time())
+    return _report(site, asyncio.run(explain(site.settings, subject)), time.time())
 
 
-async def _find_out(site: Site, subject: TagSubject | DigestSubject) -> Known:
-    async with ReadOnlyConnections(site.layout.index_path) as connections:
-        index = IndexInspection(connections)
-        digest = await _resolve(index, subject)
-        blob, links = await index.find_blob(digest), await index.list_links(digest)
-        if blob is None and not links:
-            raise Unknown(subject)
-        fate = None
-        if blob is not None:
-            upstreams = [link.upstream for link in links]
-            fate = await foretell_fate(Outlook(site.settings, connections), blob, upstreams)
-        return Known(
-            digest,
-            blob,
-            fate,
-            links,
-            await index.list_meaning(digest),
-            await _list_named(site, index, digest, links),
-        )
-
-
-async def _resolve(index: IndexInspection, subject: TagSubject | DigestSubject) -> Digest:
-    if isinstance(subject, DigestSubject):
-        return subject.digest
-    for view in await index.list_tags(subject.location):
-        if view.tag == subject.tag:
-            return view.digest
-    raise Unknown(subject)
-
-
-async def _list_named(
-    site: Site, index: IndexInspection, digest: Digest, links: list[LinkView]
-) -> list[tuple[Descriptor, bool]]:
-    """List what a stored manifest names."""
-    if all(link.kind != "manifest" for link in links):
-        return []
-    try:
-        fd = BlobDirectory(site.layout).open_blob(digest)
-    except FileNotFoundError:
-        return []
-    try:
-        descriptors = find_named(read_at(fd, _MAX_MANIFEST_BYTES, 0))
-    finally:
-        os.close(fd)
-    return [(each, await index.find_blob(each.digest) is not None) for each in descriptors]
-
-
-def _report(site: Site, subject: Subject, known: Known, now: float) -> Report:
-    media_types = sorted({link.media_type for link in known.links if link.media_type})
+def _report(site: Site, known: Explanation, now: float) -> Report:
     fields = [
-        Field("subject", "Subject", str(subject)),
+        Field("subject", "Subject", str(known.subject)),
         Field("digest", "Digest", known.digest),
-        Field("kind", "Kind", known.blob.kind if known.blob else _kind_of(known.links)),
-        Field("media_type", "Media type", ", ".join(media_types) or None),
-        Field("path", "Path", str(site.layout.blob_path(known.digest))),
+        Field("kind", "Kind", known.kind),
+        Field("media_type", "Media type", ", ".join(known.media_types) or None),
+        Field("path", "Path", known.path),
         *_stored_fields(known.blob),
         *_fate_fields(known.fate),
     ]
@@ -135,8 +57,13 @@ def _report(site: Site, subject: Subject, known: Known, now: float) -> Report:
         for each in known.tags
     ]
     named: list[tuple[Value, ...]] = [
-        (each.digest, each.size_bytes, each.media_type, is_stored)
-        for each, is_stored in known.named
+        (
+            each.descriptor.digest,
+            each.descriptor.size_bytes,
+            each.descriptor.media_type,
+            each.is_stored,
+        )
+        for each in known.named
     ]
     return Report(
         fields,
@@ -146,10 +73,6 @@ def _report(site: Site, subject: Subject, known: Known, now: float) -> Report:
             Listing("named", _NAMED_COLUMNS, named),
         ],
     )
-
-
-def _kind_of(links: list[LinkView]) -> str:
-    return "manifest" if any(link.kind == "manifest" for link in links) else "blob"
 
 
 def _stored_fields(blob: BlobView | None) -> list[Field]:
@@ -179,18 +102,4 @@ def _fate_fields(fate: Fate | None) -> list[Field]:
 
 
 def _describe_freshness(site: Site, view: TagView, now: float) -> str:
-    if is_fresh(view, site.settings.upstreams, now):
-        return "is answered without asking upstream"
-    return "asks upstream first"
-
-
-def require_explicable(subject: Subject) -> TagSubject | DigestSubject:
-    """Refuse what has no single digest. Raises ValueError."""
-    match subject:
-        case TagSubject() | DigestSubject():
-            return subject
-        case RepositorySubject() | UpstreamSubject():
-            raise ValueError(
-                f"{subject} names neither a tag nor a digest: {subject}:TAG, or "
-                "inspect-index tags, which lists them"
-            )
+    return describe_pull(is_fresh=is_fresh(view, site.settings.upstreams, now))

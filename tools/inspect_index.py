@@ -8,12 +8,12 @@ import sys
 
 import click
 
+from engine.explanation import Inexplicable, require_explicable
 from engine.subject import parse_subject
 from tools import inspect_listing
 from tools.inspect_check import check as run_check
 from tools.inspect_check import rebuild_index
-from tools.inspect_explain import explain as run_explain
-from tools.inspect_explain import require_explicable
+from tools.inspect_explain import describe
 from tools.inspect_summary import summarize
 from tools.inspect_victims import foretell
 from tools.options import EXIT_FOUND, Site, site_command
@@ -39,9 +39,9 @@ def explain(site: Site, *, what: str) -> None:
     """Say what a tag or digest is, who links it, when it was used, and when it will go and why."""
     try:
         subject = require_explicable(parse_subject(what, site.settings.upstreams))
-    except ValueError as exc:
+    except Inexplicable as exc:
         raise click.UsageError(str(exc)) from exc
-    show(run_explain(site, subject), is_json=site.is_json)
+    show(describe(site, subject), is_json=site.is_json)
 
 
 @inspect_index.command()

@@ -2,17 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 
-from engine.freshness import Freshness, decide
+from engine.explanation import is_fresh
 from engine.index_inspection import IndexInspection
 from engine.index_readonly import ReadOnlyConnections
-from engine.index_records import TagRecord
 from engine.index_views import BlobFilter, RepositoryView, TagView
-from engine.names import Location, Tag
+from engine.names import Location
 from engine.settings import UpstreamSettings
 from engine.subject import parse_location, parse_upstream
 from tools.options import Decorator, Site, grouped, site_command
@@ -153,15 +152,6 @@ def tags(site: Site, *, selection: Selection, ordering: Ordering) -> None:
         if _is_before(view.changed_at, selection.older_than)
     ]
     show(_report("tags", _TAGS, rows, ordering), is_json=site.is_json)
-
-
-def is_fresh(view: TagView, upstreams: Iterable[UpstreamSettings], now: float) -> bool:
-    """Whether a pull at `now` would be answered without asking upstream, by `tagttl`. Pure."""
-    tagttl_s = next((each.tagttl_s for each in upstreams if each.namespace == view.upstream), 0.0)
-    record = TagRecord(
-        Tag(view.tag), view.digest, view.media_type, None, None, view.checked_at, view.changed_at
-    )
-    return decide(record, now, tagttl_s) is Freshness.FRESH
 
 
 def locate(

@@ -16,9 +16,10 @@ import msgspec
 
 from engine.errors import StorageError
 from engine.subject import DigestSubject, RepositorySubject, Subject, parse_subject
+from engine.units import humane_bytes
 from tools import verify_state
 from tools.options import EXIT_FOUND, Site, grouped, site_command
-from tools.output import Column, Field, Kind, Listing, Report, humane_bytes, show
+from tools.output import Column, Field, Kind, Listing, Report, show
 from tools.parameters import moment, percentage
 from tools.progress import bar
 from tools.verify_run import Run

@@ -221,7 +221,7 @@ async def test_debug_port_tells_health(tmp_path: Path) -> None:
         assert (await client.get("/healthz")).body == b"ok\n"
         assert (await client.get("/readyz")).body == b"ok\n"
         assert (await client.get("/readyz", method="HEAD")).status == 200
-        assert (await client.get("/")).status == 404
+        assert (await client.get("/nothing")).status == 404
         await client.aclose()
         child.signal(signal.SIGTERM)
         assert (await child.finish())[1] == ""  # no access lines of the debug port

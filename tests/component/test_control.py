@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.cache import Cache
 from engine.hot import Kind
 from engine.layout import Layout
 from engine.names import Tag
@@ -34,6 +35,7 @@ from server.control_socket import connect, listen
 from tests.fakes.caches import BUSYBOX, read_blob
 from tests.fakes.counted import make_counters
 from tests.fakes.damage import blob_path, kept_in_quarantine
+from tests.fakes.operating import operating
 from tests.fakes.stocked import Upstreams, pull_image
 from tests.fakes.upstream_content import Image
 from tools.control_client import ActFailed, ask_server, find_server
@@ -46,9 +48,9 @@ COUNTERS = make_counters(b"/v2/")
 class Site:
     """A cache that takes commands."""
 
-    def __init__(self, layout: Layout, control: control.Control, image: Image) -> None:
+    def __init__(self, layout: Layout, cache: Cache, image: Image) -> None:
         self.layout = layout
-        self.control = control
+        self.cache = cache
         self.image = image
 
     async def ask(self, line: bytes) -> Reply:
@@ -70,8 +72,11 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     layout = Layout(tmp_path)
     async with upstreams.cache(tmp_path) as cache:
         image = await pull_image(cache, upstreams, BUSYBOX, "1.35")
-        async with open_control(cache, COUNTERS, layout.control_path) as opened:
-            yield Site(layout, opened, image)
+        async with (
+            operating(cache, tmp_path, counters=COUNTERS) as (operator, _),
+            open_control(operator, layout.control_path),
+        ):
+            yield Site(layout, cache, image)
     assert not layout.control_path.exists()
 
 
@@ -94,7 +99,7 @@ async def test_each_command_is_carried_out_and_answered(site: Site) -> None:
 
 
 async def test_quarantine_serves_no_byte_from_then_on(site: Site) -> None:
-    cache, digest = site.control._cache, site.image.layers[0]
+    cache, digest = site.cache, site.image.layers[0]
     content = (await cache.get_blob(BUSYBOX, digest)).content
     assert content is not None
     held = cache.open_file(content)
@@ -177,7 +182,10 @@ async def test_without_a_socket_clients_are_served_and_the_log_says_why(
     async with Upstreams().cache(tmp_path) as cache:
         path = tmp_path / "control.sock"
         path.mkdir()
-        async with open_control(cache, COUNTERS, path):
+        async with (
+            operating(cache, tmp_path, counters=COUNTERS) as (operator, _),
+            open_control(operator, path),
+        ):
             assert await cache.list_repositories() == []
     assert f"no control socket path={path}" in caplog.text
     assert path.is_dir()
@@ -193,7 +201,10 @@ async def test_stopping_breaks_off_what_is_under_way(tmp_path: Path) -> None:
 
         cache.acts.purge = purge  # type: ignore[method-assign,assignment]  # never ends
         path = Layout(tmp_path).control_path
-        async with open_control(cache, COUNTERS, path):
+        async with (
+            operating(cache, tmp_path, counters=COUNTERS) as (operator, _),
+            open_control(operator, path),
+        ):
             sock = await asyncio.to_thread(connect, path, 10.0)
             sock.sendall(encode(Purge(upstream="docker.io")))
             await begun.wait()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from engine.index_views import BlobView
 from engine.outlook import Outlook
-from tools.output import humane_bytes
+from engine.units import humane_bytes
 
 # A rehearsal of so many takes some seconds; what is not among them stays for long.
 MAX_RANK = 10_000

@@ -1,0 +1,100 @@
+"""What the index holds, looked up now and then for people: the largest, and the next to go.
+
+Invariant: the event loop never waits for it, and it is no burden: one reading at a time, in a
+thread, and after one that took long the next is as much later. It reads as the tools do, and like
+them knows by the index alone what is used.
+"""
+
+import asyncio
+import logging
+import time
+
+from engine.errors import StorageError
+from engine.index_inspection import IndexInspection
+from engine.index_readonly import ReadOnlyConnections
+from engine.index_views import RepositoryView
+from engine.layout import Layout
+from engine.outlook import Expected, Outlook
+from engine.settings import EngineSettings
+from server.facts import LargeFacts, SurveyFacts, VictimFacts
+
+logger = logging.getLogger(__name__)
+
+MAX_AGE_S = 30.0
+# A reading takes at most this share of the time.
+_SHARE = 0.05
+# Who asks first waits so long for the first reading.
+PATIENCE_S = 1.0
+_TOP = 10
+
+
+class Survey:
+    """The last reading, renewed as it is asked for. `aclose` in the end."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._found: SurveyFacts | None = None
+        self._renew_at = 0.0  # by the monotonic clock
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self) -> SurveyFacts | None:
+        """Give the last reading, and begin another if it is old; None: there is none yet."""
+        if self._task is None and time.monotonic() >= self._renew_at:
+            self._task = asyncio.create_task(self._renew(), name="survey")
+        if self._found is None and self._task is not None:
+            await asyncio.wait({self._task}, timeout=PATIENCE_S)
+        return self._found
+
+    async def aclose(self) -> None:
+        """Wait for a reading under way."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _renew(self) -> None:
+        began_at = time.monotonic()
+        try:
+            self._found = await asyncio.to_thread(asyncio.run, _read(self._settings))
+        except StorageError as exc:
+            logger.warning("index not surveyed cause=%s action=it is tried again", exc)
+        finally:
+            duration_s = time.monotonic() - began_at
+            self._renew_at = time.monotonic() + max(MAX_AGE_S, duration_s / _SHARE)
+            self._task = None
+
+
+async def _read(settings: EngineSettings) -> SurveyFacts:
+    layout = Layout(settings.data_directory)
+    async with ReadOnlyConnections(layout.index_path) as connections:
+        index = IndexInspection(connections)
+        total, _, _ = await index.sum_up()
+        locations = await index.list_locations()
+        views = [await index.describe_repository(location) for location in locations]
+        views.sort(key=lambda view: view.stored_bytes, reverse=True)
+        victims: list[VictimFacts] = []
+        async for expected in Outlook(settings, connections).iter_victims():
+            victims.append(_victim(expected))
+            if len(victims) == _TOP:
+                break
+    largest = [_large(view) for view in views[:_TOP] if view.stored_bytes]
+    return SurveyFacts(time.time(), total.blob_count, len(views), largest, victims)
+
+
+def _large(view: RepositoryView) -> LargeFacts:
+    return LargeFacts(
+        f"{view.upstream}/{view.name}",
+        view.blob_count,
+        view.stored_bytes,
+        view.own_bytes,
+        view.used_at,
+    )
+
+
+def _victim(expected: Expected) -> VictimFacts:
+    victim = expected.victim
+    return VictimFacts(
+        victim.digest,
+        victim.disk_bytes,
+        victim.used_at,
+        victim.reason.value,
+        expected.needed_bytes,
+    )

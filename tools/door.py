@@ -1,0 +1,244 @@
+"""The ways to a running mirror: its control socket on this machine, or its debug port anywhere.
+
+Invariant: commands do not know which way they go. What cannot be reached, or refuses, is a
+`CacheError` that says what to do.
+"""
+
+import functools
+import http.client
+import logging
+import os
+import select
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import click
+import msgspec
+
+from engine.errors import CacheError, InvalidName
+from engine.layout import Layout
+from server.config import ConfigError, load
+from server.control_messages import (
+    Command,
+    Drain,
+    Draining,
+    Failed,
+    Overview,
+    Reply,
+    Warm,
+    Warming,
+)
+from server.facts import Facts
+from tools.control_client import ActFailed, iter_replies
+from tools.options import EXIT_FOUND, EXIT_USAGE, NotADataDirectory, become_owner, exit_with, fail
+
+T = TypeVar("T")
+_FILE = click.Path(path_type=Path)
+# A warm says something twice a second; a status may wait for a first reading of the index.
+_PATIENCE_S = 30.0
+_PAUSE_S = 0.2
+_TOKEN_VARIABLE = "MOORAGE_TOKEN"
+
+
+logger = logging.getLogger(__name__)
+
+
+class NotRunning(CacheError):
+    """Nobody is there."""
+
+
+class Door(Protocol):
+    """A way to a running mirror."""
+
+    def overview(self) -> Facts:
+        """Ask for all that there is to see. Raises `CacheError`."""
+
+    def warm(self, command: Warm) -> Generator[Warming, None, None]:
+        """Warm one reference; tell how far it is. Close it. Raises `CacheError`."""
+
+    def drain(self) -> Draining:
+        """Have it stop. Raises `CacheError`."""
+
+    def wait_gone(self, pid: int, timeout_s: float) -> bool:
+        """Wait for the end of the server that said it was `pid`; False where it is still there."""
+
+
+class SocketDoor:
+    """By `control.sock` of a data directory."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def overview(self) -> Facts:
+        """See `Door`."""
+        return _expect(Facts, self._ask(Overview()))
+
+    def warm(self, command: Warm) -> Generator[Warming, None, None]:
+        """See `Door`."""
+        for reply in self._iter_replies(command):
+            yield _expect(Warming, reply)
+
+    def drain(self) -> Draining:
+        """See `Door`."""
+        return _expect(Draining, self._ask(Drain()))
+
+    def wait_gone(self, pid: int, timeout_s: float) -> bool:
+        """See `Door`: the process is watched, for the socket goes before the cache is closed."""
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([process], [], [], timeout_s)[0])
+        finally:
+            os.close(process)
+
+    def _ask(self, command: Command) -> Reply:
+        (reply,) = self._iter_replies(command)
+        return reply
+
+    def _iter_replies(self, command: Command) -> Iterator[Reply]:
+        replies = iter_replies(self._layout, command)
+        if replies is None:
+            raise NotRunning(f"no server runs on {self._layout.root}")
+        return replies
+
+
+class UrlDoor:
+    """By the debug port of a mirror. `token` None: only what is open to everybody."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise click.UsageError(f"--url: {url!r} is no URL such as http://mirror:5001")
+        self._parts = parts
+        self._fields = {} if token is None else {"Authorization": f"Bearer {token}"}
+
+    def overview(self) -> Facts:
+        """See `Door`."""
+        return msgspec.json.decode(b"".join(self._iter_lines("GET", "status")), type=Facts)
+
+    def warm(self, command: Warm) -> Generator[Warming, None, None]:
+        """See `Door`."""
+        query = [("ref", command.ref), *(("platform", each) for each in command.platforms)]
+        if command.is_for_all:
+            query.append(("all_platforms", "true"))
+        for line in self._iter_lines("POST", f"warm?{urlencode(query)}"):
+            yield msgspec.json.decode(line, type=Warming)
+
+    def drain(self) -> Draining:
+        """See `Door`."""
+        return msgspec.json.decode(b"".join(self._iter_lines("POST", "drain")), type=Draining)
+
+    def wait_gone(self, pid: int, timeout_s: float) -> bool:
+        """See `Door`: it is gone when nobody listens, or somebody else does."""
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            try:
+                if self.overview().server.pid != pid:
+                    return True
+            except NotRunning:
+                return True
+            except ActFailed as exc:
+                logger.debug("not reached cause=%s", exc)
+            time.sleep(_PAUSE_S)
+        return False
+
+    def _iter_lines(self, method: str, target: str) -> Iterator[bytes]:
+        where = f"{self._parts.scheme}://{self._parts.netloc}"
+        is_tls = self._parts.scheme == "https"
+        make = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
+        path = f"{self._parts.path.rstrip('/')}/api/v1/{target}"
+        with closing(
+            make(self._parts.hostname or "", self._parts.port, timeout=_PATIENCE_S)
+        ) as connection:
+            try:
+                connection.request(method, path, headers=self._fields)
+                response = connection.getresponse()
+                if response.status != http.HTTPStatus.OK:
+                    raise ActFailed(f"{where}: {_reason_of(response)}")
+                while line := response.readline():
+                    yield line
+            except ConnectionRefusedError as exc:
+                raise NotRunning(f"{where}: nobody listens there") from exc
+            except (OSError, http.client.HTTPException) as exc:
+                raise ActFailed(f"{where} broke off: {exc!r}") from exc
+
+
+def _reason_of(response: http.client.HTTPResponse) -> str:
+    """Say why it was refused, by its own words if it has any."""
+    try:
+        return msgspec.json.decode(response.read(), type=dict[str, str])["error"]
+    except (msgspec.DecodeError, KeyError):
+        return f"it answered {response.status}; is this a mirror's debug port?"
+
+
+def _expect(kind: type[T], reply: Reply) -> T:
+    if isinstance(reply, Failed):
+        raise ActFailed(reply.error)
+    if not isinstance(reply, kind):
+        raise ActFailed(f"the server answered what was not asked: {type(reply).__name__}")
+    return reply
+
+
+def door_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that lead to a running mirror; it gets a `Door` and `is_json`.
+
+    What goes wrong becomes one line on standard error and an exit code.
+    """
+
+    @click.option("--data", metavar="DIR", type=_FILE, help="The mirror's data directory.")
+    @click.option("--config", metavar="FILE", type=_FILE, help="The mirror's config.yml.")
+    @click.option("--url", metavar="URL", help="The debug port of a mirror, on any machine.")
+    @click.option(
+        "--token-file", type=_FILE, metavar="F",
+        help=f"With --url: the operator's token; else {_TOKEN_VARIABLE} is.",
+    )  # fmt: skip
+    @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+    @functools.wraps(function)
+    def command(
+        *,
+        data: Path | None,
+        config: Path | None,
+        url: str | None,
+        token_file: Path | None,
+        is_json: bool,
+        **options: object,
+    ) -> None:
+        if url is not None and (data or config):
+            raise click.UsageError("--url names another way than --data and --config")
+        if token_file is not None and url is None:
+            raise click.UsageError("--token-file is for --url")
+        try:
+            door = _open_socket(data, config) if url is None else UrlDoor(url, _token(token_file))
+            function(door, is_json=is_json, **options)
+        except ConfigError as exc:
+            exit_with(exc, is_json=is_json)
+        except (NotADataDirectory, InvalidName) as exc:
+            fail(exc, EXIT_USAGE, is_json=is_json)
+        except CacheError as exc:
+            fail(exc, EXIT_FOUND, is_json=is_json)
+
+    return command
+
+
+def _open_socket(data: Path | None, config: Path | None) -> Door:
+    settings = load(config, os.environ, data=data).engine
+    become_owner(settings.data_directory)
+    return SocketDoor(Layout(settings.data_directory))
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(_TOKEN_VARIABLE) or None
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise click.UsageError(f"--token-file: {exc}") from exc
+    if not token.isascii() or not token.isprintable() or not token:
+        raise click.UsageError(f"--token-file: {file} does not hold a token")
+    return token
