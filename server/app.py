@@ -36,6 +36,7 @@ from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
 from server.protocol import Connection
 from server.settings import Listener, ServerSettings
 from server.tally import Tally
+from server.tls_files import TLSFilesError
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ EXIT_CONFIGURATION = 2
 _DEBUG_CONNECTIONS = 64
 
 OpenHandler = Callable[[ServerSettings], AbstractAsyncContextManager[Handler]]
+Connect = Callable[[Endpoint], Connection]
 
 
 @asynccontextmanager
@@ -75,10 +77,6 @@ def run(settings: ServerSettings, open_handler: OpenHandler = open_api) -> int:
         return runner.run(Server(settings, limits, open_handler).run())
 
 
-class StartError(Exception):
-    """The settings ask for what this server cannot do."""
-
-
 class Server:
     """One run of the server."""
 
@@ -96,7 +94,7 @@ class Server:
         async with AsyncExitStack() as stack:
             try:
                 await self._start(stack)
-            except (AccountsError, ListenError, StartError, StorageError) as exc:
+            except (AccountsError, ListenError, StorageError, TLSFilesError) as exc:
                 logger.error("start failed: %s", exc)
                 return EXIT_CONFIGURATION
             # What lives from now on dies young: the collector need not look at the rest again.
@@ -111,21 +109,20 @@ class Server:
         settings = self._settings
         for warning in settings.warnings:
             logger.warning("%s", warning)
-        if settings.http.tls is not None:
-            raise StartError("http.tls: this server speaks plain HTTP; put TLS in front of it")
         observers = self._open_observers(stack)
         debug = Endpoint(
             self._health, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS)
         )
         stack.push_async_callback(debug.drain, 0)
-        await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
+        await _listen(stack, debug, Connection, settings.http.debug_listeners, "debug port open")
+        connect = await self._open_certificates(stack)
         handler = await stack.enter_async_context(self._open_handler(settings))
         self._endpoint = Endpoint(
             handler, headers=settings.http.headers, limits=self._limits, observers=observers
         )
         stack.push_async_callback(self._drain, self._endpoint)
         self._log_routing()
-        await _listen(stack, self._endpoint, settings.http.listeners, "listening")
+        await _listen(stack, self._endpoint, connect, settings.http.listeners, "listening")
         self._health.is_ready = True
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
@@ -136,6 +133,20 @@ class Server:
         access_log = AccessLog(sys.stdout.fileno(), Renderer(log.formatter, log.fields))
         stack.push_async_callback(access_log.aclose)
         return (access_log,)
+
+    async def _open_certificates(self, stack: AsyncExitStack) -> Connect:
+        """Choose how connections are made: plain, or over TLS. Raises `TLSFilesError`."""
+        tls = self._settings.http.tls
+        if tls is None:
+            return Connection
+        # Not at the top: what reads certificates takes its time to import.
+        from server.certificates import Certificates
+
+        certificates = await asyncio.to_thread(Certificates, tls)
+        stack.push_async_callback(
+            _end, asyncio.create_task(certificates.run(), name="certificates")
+        )
+        return certificates.connect
 
     async def _drain(self, endpoint: Endpoint) -> None:
         timeout_s = self._settings.http.draintimeout_s
@@ -167,27 +178,36 @@ class Server:
         logger.info("signal name=SIGHUP: the configuration is read at start only")
 
 
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
 async def _listen(
-    stack: AsyncExitStack, endpoint: Endpoint, listeners: tuple[Listener, ...], event: str
+    stack: AsyncExitStack,
+    endpoint: Endpoint,
+    connect: Connect,
+    listeners: tuple[Listener, ...],
+    event: str,
 ) -> None:
     """Accept connections for `endpoint` until the stack unwinds. Raises `ListenError`."""
     all_opened = open_listeners(listeners)
     for opened in all_opened:
         stack.callback(opened.close)
     for opened in all_opened:
-        server = await _accept(opened, endpoint)
+        server = await _accept(opened, endpoint, connect)
         stack.callback(server.close)
         logger.info("%s addr=%s", event, opened.address)
 
 
-async def _accept(opened: OpenListener, endpoint: Endpoint) -> asyncio.Server:
-    def connect() -> Connection:
-        return Connection(endpoint)
+async def _accept(opened: OpenListener, endpoint: Endpoint, connect: Connect) -> asyncio.Server:
+    def make() -> Connection:
+        return connect(endpoint)
 
     loop, sock = endpoint.loop, opened.sock
     if opened.address.path:
-        return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG)
-    return await loop.create_server(connect, sock=sock, backlog=BACKLOG)
+        return await loop.create_unix_server(make, sock=sock, backlog=BACKLOG)
+    return await loop.create_server(make, sock=sock, backlog=BACKLOG)
 
 
 def _mask(url: str) -> str:

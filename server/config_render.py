@@ -8,7 +8,14 @@ from typing import TypeAlias
 
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings
 from server.config_values import format_duration, format_fraction
-from server.settings import HtpasswdSettings, HTTPSettings, LogSettings, ServerSettings
+from server.settings import (
+    ClientAuth,
+    HtpasswdSettings,
+    HTTPSettings,
+    LogSettings,
+    ServerSettings,
+    TLSSettings,
+)
 
 Plain: TypeAlias = str | int | bool | Sequence["Plain"] | Mapping[str, "Plain"]
 
@@ -61,11 +68,25 @@ def _render_http(http: HTTPSettings) -> dict[str, Plain]:
         "prefix": http.prefix,
         "headers": headers,
         "draintimeout": format_duration(http.draintimeout_s),
+        "tls": {} if http.tls is None else _render_tls(http.tls),
         "debug": {
             "addr": [str(listener) for listener in http.debug_listeners],
             "prometheus": prometheus,
         },
     }
+
+
+def _render_tls(tls: TLSSettings) -> dict[str, Plain]:
+    rendered: dict[str, Plain] = {
+        "certificate": tls.certificate,
+        "key": tls.key,
+        "clientcas": list(tls.clientcas),
+        "minimumtls": tls.minimumtls,
+        "ciphersuites": list(tls.ciphersuites),
+    }
+    if tls.clientauth is not ClientAuth.NONE:
+        rendered["clientauth"] = tls.clientauth.value
+    return rendered
 
 
 def _render_upstream(upstream: UpstreamSettings) -> dict[str, Plain]:

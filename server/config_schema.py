@@ -143,11 +143,11 @@ _HTTP = Section(
         "tls": Section(
             {
                 "certificate": Leaf(),
-                "key": _IGNORED,
-                "clientcas": Listing(Leaf(), is_used=False),
-                "clientauth": _IGNORED,
-                "minimumtls": _IGNORED,
-                "ciphersuites": Listing(Leaf(), is_used=False),
+                "key": Leaf(),
+                "clientcas": _LEAVES,
+                "clientauth": Leaf(),
+                "minimumtls": Leaf(),
+                "ciphersuites": _LEAVES,
                 "letsencrypt": Section(
                     {
                         "cachefile": Leaf(),
