@@ -22,6 +22,7 @@ import uvloop
 from engine.cache import Cache
 from engine.errors import StorageError
 from engine.layout import Layout
+from engine.pem import PemError
 from server import logs
 from server.access import open_gate
 from server.access_log import AccessLog, Renderer
@@ -36,7 +37,6 @@ from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
 from server.protocol import Connection
 from server.settings import Listener, ServerSettings
 from server.tally import Tally
-from server.tls_files import TLSFilesError
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Server:
         async with AsyncExitStack() as stack:
             try:
                 await self._start(stack)
-            except (AccountsError, ListenError, StorageError, TLSFilesError) as exc:
+            except (AccountsError, ListenError, StorageError, PemError) as exc:
                 logger.error("start failed: %s", exc)
                 return EXIT_CONFIGURATION
             # What lives from now on dies young: the collector need not look at the rest again.
@@ -135,7 +135,7 @@ class Server:
         return (access_log,)
 
     async def _open_certificates(self, stack: AsyncExitStack) -> Connect:
-        """Choose how connections are made: plain, or over TLS. Raises `TLSFilesError`."""
+        """Choose how connections are made: plain, or over TLS. Raises `PemError`."""
         tls = self._settings.http.tls
         if tls is None:
             return Connection

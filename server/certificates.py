@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
+from engine.pem import PemError
 from server.accounts_file import Stamp, take_stamp
 from server.endpoint import Endpoint
 from server.protocol import Connection
 from server.settings import TLSSettings
 from server.tls_connection import Handshakes, SecureConnection
 from server.tls_context import load_identity
-from server.tls_files import TLSFilesError
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Certificates:
     """Makes connections that show the current certificate. `now` gives the time in UTC."""
 
     def __init__(self, settings: TLSSettings, now: Callable[[], datetime] = _utc_now) -> None:
-        """Read all files. Blocks; raises `TLSFilesError`."""
+        """Read all files. Blocks; raises `PemError`."""
         self.handshakes = Handshakes()
         self._now = now
         self._settings = settings
@@ -70,11 +70,11 @@ class Certificates:
         """Read the files again; log an error where they cannot be used."""
         try:
             await self.adopt(self._settings)
-        except TLSFilesError as exc:
+        except PemError as exc:
             logger.error("certificate unusable, the former one stays: %s", exc)
 
     async def adopt(self, settings: TLSSettings) -> None:
-        """Go by other settings from now on. Raises `TLSFilesError`, having changed nothing."""
+        """Go by other settings from now on. Raises `PemError`, having changed nothing."""
         stamps = _take_stamps(settings)
         try:
             self.identity = await asyncio.to_thread(load_identity, settings)

@@ -100,12 +100,15 @@ def _render_upstream(upstream: UpstreamSettings) -> dict[str, Plain]:
         if upstream.helper.lifetime_s is not None:
             helper["lifetime"] = format_duration(upstream.helper.lifetime_s)
         rendered["exec"] = helper
+    files = {"ca": upstream.ca, "certificate": upstream.certificate, "key": upstream.key}
+    rendered |= {key: path for key, path in files.items() if path is not None}
     return rendered | {
         "namespaces": list(upstream.namespaces),
         "ttl": format_duration(upstream.ttl_s),
         "tagttl": format_duration(upstream.tagttl_s),
         "negativettl": format_duration(upstream.negativettl_s),
         "maxconnections": upstream.max_connections,
+        "insecure": upstream.is_insecure,
     }
 
 

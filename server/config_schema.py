@@ -178,6 +178,10 @@ _UPSTREAM_KEYS: dict[str, Schema] = {
     "negativettl": Leaf(),
     "namespaces": _LEAVES,
     "maxconnections": Leaf(),
+    "ca": Leaf(),
+    "certificate": Leaf(),
+    "key": Leaf(),
+    "insecure": Leaf(),
     "cachewritetimeout": _IGNORED,
 }
 

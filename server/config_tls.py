@@ -4,11 +4,11 @@ Invariant: what was configured is what is demanded of clients, or is a problem: 
 be made is never dropped. Files are read, so that what is wrong with them is said here, too.
 """
 
-from server.config_tree import InvalidValue, Reader
+from engine.pem import PemError, Role
+from server.config_tree import InvalidValue, Reader, show
 from server.config_values import one_of
 from server.settings import ClientAuth, TLSSettings
 from server.tls_ciphers import SUITES, TLS_13_SUITES
-from server.tls_files import TLSFilesError
 
 _ANY = "require-any-client-cert"
 _CLIENT_AUTH = tuple(mode.value for mode in ClientAuth if mode is not ClientAuth.NONE)
@@ -86,5 +86,6 @@ def _check_files(tls: Reader, settings: TLSSettings) -> None:
 
     try:
         load_identity(settings)
-    except TLSFilesError as exc:
-        tls.add_problem(exc.key, exc.found, exc.expected)
+    except PemError as exc:
+        key = "clientcas" if exc.role is Role.AUTHORITY else exc.role.value
+        tls.add_problem(key, f"{show(exc.path)}: {exc.reason}", exc.expected)

@@ -1,19 +1,18 @@
 """What TLS is agreed on with clients, made of the files that the configuration names.
 
 Invariant: a context is whole (certificate and key belong together, every CA was read) or there is
-none: `TLSFilesError` names the key and the file. All of it blocks, on files only.
+none, but a `PemError`. All of it blocks, on files only.
 """
 
 import ssl
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from cryptography import x509
 
+from engine.pem import PemError, Role, add_authorities, load_pair, read
 from server.settings import ClientAuth, TLSSettings
 from server.tls_ciphers import openssl_names
-from server.tls_files import TLSFilesError
 
 # Clients of HTTP/2 go on with HTTP/1.1 (RFC 7301 §3.2): Go's do, which are all there are.
 _PROTOCOLS = ["http/1.1"]
@@ -35,7 +34,7 @@ class Identity:
 
 
 def load_identity(settings: TLSSettings) -> Identity:
-    """Read all files. Raises `TLSFilesError`."""
+    """Read all files. Raises `PemError`."""
     certificate = _read_certificate(settings.certificate)
     return Identity(
         context=_make_context(settings),
@@ -54,56 +53,17 @@ def _make_context(settings: TLSSettings) -> ssl.SSLContext:
         context.set_ciphers(ciphers)
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(_PROTOCOLS)
-    _load_pair(context, settings)
+    load_pair(context, settings.certificate, settings.key)
     for path in settings.clientcas:
-        _load_authority(context, path)
+        add_authorities(context, path)
     context.verify_mode = _VERIFY_MODES[settings.clientauth]
     return context
-
-
-def _load_pair(context: ssl.SSLContext, settings: TLSSettings) -> None:
-    path = settings.key
-    _read("key", path)
-    try:
-        context.load_cert_chain(settings.certificate, path, password=_refuse_password)
-    except ssl.SSLError as exc:
-        if exc.reason == "KEY_VALUES_MISMATCH":
-            expected = f"the key of {settings.certificate}"
-            raise TLSFilesError("key", path, "another certificate's key", expected) from exc
-        raise TLSFilesError("key", path, "not a key in PEM", "a private key in PEM") from exc
-    except _Encrypted as exc:
-        raise TLSFilesError("key", path, "which is encrypted", "a key without password") from exc
-
-
-class _Encrypted(Exception):
-    """The key wants a password, and there is nobody to ask."""
-
-
-def _refuse_password() -> str:
-    raise _Encrypted
-
-
-def _load_authority(context: ssl.SSLContext, path: str) -> None:
-    text = _read("clientcas", path)
-    try:
-        context.load_verify_locations(cadata=text.decode("ascii", "replace"))
-    except ssl.SSLError as exc:
-        expected = "a file of CA certificates in PEM"
-        raise TLSFilesError("clientcas", path, "not certificates in PEM", expected) from exc
 
 
 def _read_certificate(path: str) -> x509.Certificate:
     """Read the first certificate of a file, the server's own; those of CAs follow it."""
     try:
-        return x509.load_pem_x509_certificates(_read("certificate", path))[0]
+        return x509.load_pem_x509_certificates(read(Role.CERTIFICATE, path))[0]
     except ValueError as exc:
         expected = "a certificate in PEM, its CAs behind it"
-        raise TLSFilesError("certificate", path, "not a certificate in PEM", expected) from exc
-
-
-def _read(key: str, path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as exc:
-        reason = exc.strerror or "unreadable"
-        raise TLSFilesError(key, path, reason.lower(), "a readable file") from exc
+        raise PemError(Role.CERTIFICATE, path, "it is no certificate in PEM", expected) from exc

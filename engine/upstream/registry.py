@@ -35,6 +35,7 @@ from engine.upstream.reply import content_length, digest_header, media_type, nex
 from engine.upstream.span import range_header, read_span
 from engine.upstream.token_service import TokenService
 from engine.upstream.tokens import TokenCache
+from engine.upstream.trust import make_context
 
 _DEFAULT_LIMITS = Limits()
 
@@ -50,6 +51,8 @@ class _Reply:
 class Registry:
     """Implements `Upstream`. Nothing is contacted until something is asked for.
 
+    Reads the files that its TLS needs; raises `PemError`.
+
     `counts` and `rate_limit` are for metrics: read them at any time.
     """
 
@@ -58,7 +61,7 @@ class Registry:
         self.counts = Counts()
         self.rate_limit: RateLimit | None = None
         self._limits = limits
-        self._client = Client(limits)
+        self._client = Client(limits, make_context(settings))
         courier = Courier(self._client, limits, self.counts)
         guard = RateGuard(settings.namespace, limits, self.counts)
         self._auth = _authenticator(settings, limits, courier, guard, self.counts)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.pem import PemError
 from server.certificates import Certificates, describe_expiry
 from server.tls_context import load_identity
-from server.tls_files import TLSFilesError
 from tests.fakes.authority import DAY, Authority, Pair
 from tests.fakes.transport import open_site, pattern
 
@@ -61,7 +61,7 @@ async def test_a_broken_certificate_is_an_error_once_and_the_former_one_stays(
         await settle(certificates)
     assert certificates.identity is before
     assert caplog.text.count("certificate unusable, the former one stays") == 1
-    assert f"http.tls.key: found '{pair.key}', not a key in PEM" in caplog.text
+    assert f"key {pair.key}: it is no key in PEM" in caplog.text
     authority.issue("mirror")
     await settle(certificates)
     assert certificates.identity is not before
@@ -125,25 +125,25 @@ async def test_files_that_do_not_do_are_named(authority: Authority, tmp_path: Pa
     nonsense.write_text("nonsense")
     encrypted = authority.issue("locked", password=b"secret")
     cases = [
-        (encrypted.settings(), "key", "which is encrypted"),
-        (Pair(nonsense, pair.key).settings(), "certificate", "not a certificate in PEM"),
+        (encrypted.settings(), "key", "it is encrypted"),
+        (Pair(nonsense, pair.key).settings(), "certificate", "it is no certificate in PEM"),
         (Pair(tmp_path, pair.key).settings(), "certificate", "is a directory"),
-        (Pair(pair.certificate, nonsense).settings(), "key", "not a key in PEM"),
+        (Pair(pair.certificate, nonsense).settings(), "key", "it is no key in PEM"),
         (Pair(pair.certificate, tmp_path / "none").settings(), "key", "no such file"),
-        (Pair(pair.certificate, encrypted.certificate).settings(), "key", "not a key in PEM"),
+        (Pair(pair.certificate, encrypted.certificate).settings(), "key", "it is no key in PEM"),
         (
             Pair(pair.certificate, authority.issue("other").key).settings(),
             "key",
             "another certificate's key",
         ),
-        (pair.settings(clientcas=(str(nonsense),)), "clientcas", "not certificates in PEM"),
-        (pair.settings(clientcas=(str(pair.key),)), "clientcas", "not certificates in PEM"),
+        (pair.settings(clientcas=(str(nonsense),)), "ca", "it holds no certificates"),
+        (pair.settings(clientcas=(str(pair.key),)), "ca", "it holds no certificates"),
     ]
     assert load_identity(settings).context.minimum_version is ssl.TLSVersion.TLSv1_2
     for wrong, key, reason in cases:
-        with pytest.raises(TLSFilesError, match=reason) as raised:
+        with pytest.raises(PemError, match=reason) as raised:
             load_identity(wrong)
-        assert raised.value.key == key
+        assert raised.value.role.value == key
 
 
 async def test_suites_of_tls_1_3_alone_leave_nothing_for_1_2(authority: Authority) -> None:
