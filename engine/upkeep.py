@@ -7,7 +7,7 @@ whatever fails. When the index is replaced, at the start or later, all of it is 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from engine.errors import StorageError
 from engine.layout import Layout
@@ -32,25 +32,36 @@ class Upkeep:
         self._was_replaced = store.index.connections.was_replaced
         self._snapshots = Snapshots(store.index.connections, layout)
         self._reconciler = Reconciler(custody.upkeep, blob_directory)
-        self._scrub = Scrub(custody.upkeep, blob_directory.open_blob, custody, verify)
         self._tasks = [
-            asyncio.create_task(self._keep_agreeing(), name="reconcile"),
-            asyncio.create_task(self._keep_copies(), name="snapshots"),
-            asyncio.create_task(self._scrub.run(), name="scrub"),
+            _begin(self._keep_agreeing(), "reconcile"),
+            _begin(self._keep_copies(), "snapshots"),
         ]
-        for task in self._tasks:
-            task.add_done_callback(_note_end)
+        self._verify = verify
+        self._scrubbing = self._begin_scrub()
+
+    async def adopt(self, verify: VerifySettings) -> None:
+        """Scrub by other settings from now on; the scrub goes on where it stopped."""
+        if verify != self._verify:
+            self._verify = verify
+            self._scrubbing.cancel()
+            await asyncio.wait({self._scrubbing})
+            self._scrubbing = self._begin_scrub()
 
     async def aclose(self) -> None:
         """Stop, and leave a snapshot of everything. Idempotent."""
-        for task in self._tasks:
+        tasks = (*self._tasks, self._scrubbing)
+        for task in tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(tasks)
         await self._store.flush_uses()
         try:
             await self._snapshots.take_once()
         except StorageError as exc:
             log.error("damaged index not replaced cause=%s action=done at the next start", exc)
+
+    def _begin_scrub(self) -> asyncio.Task[None]:
+        custody, open_blob = self._store.custody, self._store.blob_directory.open_blob
+        return _begin(Scrub(custody.upkeep, open_blob, custody, self._verify).run(), "scrub")
 
     async def _keep_agreeing(self) -> None:
         await _insist(self._snapshots.inspect_once)
@@ -64,6 +75,12 @@ class Upkeep:
             await self._store.custody.prune_quarantine(time.time())
             await asyncio.sleep(SNAPSHOT_INTERVAL_S)
             await _insist(self._snapshots.take_once)
+
+
+def _begin(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_note_end)
+    return task
 
 
 def _note_end(task: asyncio.Task[None]) -> None:

@@ -21,7 +21,7 @@ import msgspec
 
 from server.exchange import Exchange
 from server.logs import format_time, render_fields
-from server.settings import LogFormat
+from server.settings import LogFormat, LogSettings, ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -125,13 +125,19 @@ def _json_who(remote: str, agent: bytes, cause: str) -> bytes:
     return b',"remote":%b,"user_agent":%b,"cause":%b' % values
 
 
+def make_renderer(log: LogSettings) -> Renderer | None:
+    """Make the renderer as configured; None where no lines are wanted."""
+    return Renderer(log.formatter, log.fields) if log.is_access_log_enabled else None
+
+
 class AccessLog:
     """An observer of exchanges that writes a line of each to a file descriptor.
 
     `now` gives unix seconds. Made on a running loop; `aclose` it.
     """
 
-    def __init__(self, fd: int, renderer: Renderer, now: Callable[[], float] = time) -> None:
+    def __init__(self, fd: int, renderer: Renderer | None, now: Callable[[], float] = time) -> None:
+        """`renderer`: None notes nothing, until `adopt` brings one."""
         self._fd = fd
         self._renderer = renderer
         self._now = now
@@ -147,13 +153,20 @@ class AccessLog:
         self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
         self._thread.start()
 
+    async def adopt(self, settings: ServerSettings) -> None:
+        """Render lines otherwise from now on, or none."""
+        self._renderer = make_renderer(settings.log)
+
     def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
         """Note an exchange; drops it where too much waits already."""
+        renderer = self._renderer
+        if renderer is None:
+            return
         waiting = self._batch_bytes + self._handed_bytes - self._written_bytes
         if waiting > MAX_QUEUED_BYTES:
             self.dropped_count += 1
             return
-        line = self._renderer.render(exchange, sent_bytes, duration_s, self._now())
+        line = renderer.render(exchange, sent_bytes, duration_s, self._now())
         self._batch.append(line)
         self._batch_bytes += len(line)
         if self._batch_bytes >= _BATCH_BYTES:

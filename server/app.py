@@ -25,9 +25,10 @@ from engine.layout import Layout
 from engine.pem import PemError
 from server import logs
 from server.access import open_gate
-from server.access_log import AccessLog, Renderer
+from server.access_log import AccessLog, make_renderer
 from server.accounts_file import AccountsError
 from server.api import Api
+from server.background import begin
 from server.control import open_control
 from server.endpoint import Endpoint, Observer
 from server.exchange import Handler
@@ -35,6 +36,7 @@ from server.health import Health
 from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
 from server.protocol import Connection
+from server.reloader import Reloader, Reread
 from server.settings import Listener, ServerSettings
 from server.tally import Tally
 
@@ -45,12 +47,12 @@ EXIT_CONFIGURATION = 2
 
 _DEBUG_CONNECTIONS = 64
 
-OpenHandler = Callable[[ServerSettings], AbstractAsyncContextManager[Handler]]
+OpenHandler = Callable[[ServerSettings, Reloader], AbstractAsyncContextManager[Handler]]
 Connect = Callable[[Endpoint], Connection]
 
 
 @asynccontextmanager
-async def open_api(settings: ServerSettings) -> AsyncIterator[Handler]:
+async def open_api(settings: ServerSettings, reloader: Reloader) -> AsyncIterator[Handler]:
     """Open the cache and the API over it. Raises what `Cache.open` and `open_gate` raise."""
     cache = await Cache.open(settings.engine)
     try:
@@ -58,34 +60,45 @@ async def open_api(settings: ServerSettings) -> AsyncIterator[Handler]:
         path = Layout(settings.engine.data_directory).control_path
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(open_control(cache, api.answers, path))
+            reloader.add(lambda settings: cache.adopt(settings.engine))
             if settings.auth is None:
                 yield api
-            else:
-                yield await stack.enter_async_context(open_gate(api, settings.auth))
+                return
+            gate = await stack.enter_async_context(open_gate(api, settings.auth))
+            reloader.add(gate.adopt)
+            yield gate
     finally:
         await cache.aclose()
 
 
-def run(settings: ServerSettings, open_handler: OpenHandler = open_api) -> int:
+def run(
+    settings: ServerSettings, open_handler: OpenHandler = open_api, *, reread: Reread | None = None
+) -> int:
     """Serve until a signal ends it; return the exit code.
 
-    SIGTERM and SIGINT drain, a second one cuts. 2 = it could not start; why is on stderr.
+    SIGTERM and SIGINT drain, a second one cuts. SIGHUP has `reread` read the configuration again,
+    and the certificates. 2 = it could not start; why is on stderr.
     """
     logs.set_up(settings.log)
     limits = Limits(max_connections=derive_max_connections(raise_open_files()))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Server(settings, limits, open_handler).run())
+        server = Server(settings, limits, open_handler, reread or (lambda: settings))
+        return runner.run(server.run())
 
 
 class Server:
     """One run of the server."""
 
-    def __init__(self, settings: ServerSettings, limits: Limits, open_handler: OpenHandler) -> None:
+    def __init__(
+        self, settings: ServerSettings, limits: Limits, open_handler: OpenHandler, reread: Reread
+    ) -> None:
         self._settings = settings
         self._limits = limits
         self._open_handler = open_handler
         self._health = Health()
         self._stop = asyncio.Event()
+        self._reloader = Reloader(settings, reread)
+        self._reloader.add(self._adopt)
         self._endpoint: Endpoint | None = None
 
     async def run(self) -> int:
@@ -97,6 +110,7 @@ class Server:
             except (AccountsError, ListenError, StorageError, PemError) as exc:
                 logger.error("start failed: %s", exc)
                 return EXIT_CONFIGURATION
+            begin(stack, self._reloader.run(), "reloads")
             # What lives from now on dies young: the collector need not look at the rest again.
             gc.collect()
             gc.freeze()
@@ -116,7 +130,7 @@ class Server:
         stack.push_async_callback(debug.drain, 0)
         await _listen(stack, debug, Connection, settings.http.debug_listeners, "debug port open")
         connect = await self._open_certificates(stack)
-        handler = await stack.enter_async_context(self._open_handler(settings))
+        handler = await stack.enter_async_context(self._open_handler(settings, self._reloader))
         self._endpoint = Endpoint(
             handler, headers=settings.http.headers, limits=self._limits, observers=observers
         )
@@ -126,13 +140,18 @@ class Server:
         self._health.is_ready = True
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
-        log = self._settings.log
         # Without a standard output its number may be any file's, the index's included.
-        if not log.is_access_log_enabled or sys.stdout is None:
+        if sys.stdout is None:
             return ()
-        access_log = AccessLog(sys.stdout.fileno(), Renderer(log.formatter, log.fields))
+        access_log = AccessLog(sys.stdout.fileno(), make_renderer(self._settings.log))
         stack.push_async_callback(access_log.aclose)
+        self._reloader.add(access_log.adopt)
         return (access_log,)
+
+    async def _adopt(self, settings: ServerSettings) -> None:
+        logs.set_up(settings.log)
+        if self._endpoint is not None:
+            self._endpoint.head_ends.adopt(settings.http.headers)
 
     async def _open_certificates(self, stack: AsyncExitStack) -> Connect:
         """Choose how connections are made: plain, or over TLS. Raises `PemError`."""
@@ -143,13 +162,12 @@ class Server:
         from server.certificates import Certificates
 
         certificates = await asyncio.to_thread(Certificates, tls)
-        stack.push_async_callback(
-            _end, asyncio.create_task(certificates.run(), name="certificates")
-        )
+        begin(stack, certificates.run(), "certificates")
+        self._reloader.add(certificates.adopt)
         return certificates.connect
 
     async def _drain(self, endpoint: Endpoint) -> None:
-        timeout_s = self._settings.http.draintimeout_s
+        timeout_s = self._reloader.settings.http.draintimeout_s
         logger.info("draining timeout_s=%g", timeout_s)
         await endpoint.drain(timeout_s)
 
@@ -166,7 +184,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._note_hangup)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _end(self, number: signal.Signals) -> None:
         logger.info("signal name=%s", number.name)
@@ -174,13 +192,9 @@ class Server:
             self._endpoint.cut_all()
         self._stop.set()
 
-    def _note_hangup(self) -> None:
-        logger.info("signal name=SIGHUP: the configuration is read at start only")
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
+    def _reload(self) -> None:
+        logger.info("signal name=SIGHUP")
+        self._reloader.ask()
 
 
 async def _listen(

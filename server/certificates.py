@@ -15,7 +15,7 @@ from engine.pem import PemError
 from server.accounts_file import Stamp, take_stamp
 from server.endpoint import Endpoint
 from server.protocol import Connection
-from server.settings import TLSSettings
+from server.settings import ServerSettings, TLSSettings
 from server.tls_connection import Handshakes, SecureConnection
 from server.tls_context import load_identity
 
@@ -69,12 +69,19 @@ class Certificates:
     async def reload(self) -> None:
         """Read the files again; log an error where they cannot be used."""
         try:
-            await self.adopt(self._settings)
+            await self._load(self._settings)
         except PemError as exc:
             logger.error("certificate unusable, the former one stays: %s", exc)
 
-    async def adopt(self, settings: TLSSettings) -> None:
-        """Go by other settings from now on. Raises `PemError`, having changed nothing."""
+    async def adopt(self, settings: ServerSettings) -> None:
+        """Go by other settings from now on, and read the files in any case.
+
+        Raises `PemError`, having changed nothing.
+        """
+        if settings.http.tls is not None:
+            await self._load(settings.http.tls)
+
+    async def _load(self, settings: TLSSettings) -> None:
         stamps = _take_stamps(settings)
         try:
             self.identity = await asyncio.to_thread(load_identity, settings)

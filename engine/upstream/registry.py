@@ -3,6 +3,7 @@
 Source: OCI distribution-spec "Pulling"; Docker Hub's quirks as noted where they matter.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -69,6 +70,15 @@ class Registry:
         self._operations = Operations(
             settings.namespace, settings.max_connections, limits, self.counts, guard
         )
+
+    async def adopt(self, settings: UpstreamSettings) -> None:
+        """Go by other settings from now on; the files of TLS are read again. Raises `PemError`.
+
+        `url` and `max_connections` are the same ones. What is under way goes on as it began.
+        """
+        self._client.context = await asyncio.to_thread(make_context, settings)
+        self._auth.adopt(settings)
+        self.settings = settings
 
     def _note_limits(self, limits: RateLimit) -> None:
         self.rate_limit = limits

@@ -15,12 +15,13 @@ from typing import Any
 from engine.settings import EngineSettings, UpstreamSettings
 from server.app import open_api, run
 from server.exchange import Handler
+from server.reloader import Reloader
 from server.settings import HTTPSettings, Listener, LogFormat, LogSettings, ServerSettings
 from tests.fakes.transport import ScriptedHandler
 
 
 @asynccontextmanager
-async def open_scripted(settings: ServerSettings) -> AsyncIterator[Handler]:
+async def open_scripted(settings: ServerSettings, _: Reloader) -> AsyncIterator[Handler]:
     """Serve what tests/fakes/transport.py knows."""
     yield ScriptedHandler(settings.engine.data_directory)
 
