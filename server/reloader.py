@@ -57,14 +57,14 @@ class Reloader:
         for warning in new.warnings:
             if warning not in self.settings.warnings:
                 logger.warning("%s", warning)
+        await self._adopt(plan.settings)
+        self.settings = plan.settings
         logger.info("configuration read again changes=%s", _list(plan.changes))
         if plan.needs_restart:
             logger.warning(
                 "former values stay until a restart keys=%s action=restart the server",
                 _list(plan.needs_restart),
             )
-        await self._adopt(plan.settings)
-        self.settings = plan.settings
 
     async def _adopt(self, settings: ServerSettings) -> None:
         for adopt in self._adopters:
