@@ -15,7 +15,7 @@ from engine.blobdir import BlobDirectory, map_exceptions
 from engine.capacity import FileSystem
 from engine.errors import InvalidDigest
 from engine.eviction import Ttls
-from engine.evictor import Evictor, Measured, Parts
+from engine.evictor import Evictor, Measured, Parts, make_watermarks
 from engine.guarding import Guarding
 from engine.index_eviction import IndexEviction
 from engine.index_pins import IndexPins
@@ -25,7 +25,7 @@ from engine.names import DIGEST_HEX_CHARS, Digest
 from engine.quarantine import Quarantine
 from engine.removal import Removal
 from engine.settings import EngineSettings, EvictionSettings
-from engine.space import Space, Watermarks
+from engine.space import Space
 from engine.store import Store
 from engine.touch import MAX_BATCH
 
@@ -34,9 +34,8 @@ _BLOCK_OF_STAT_BYTES = 512  # the unit of st_blocks, on every file system
 
 def make_space(settings: EvictionSettings, file_system: FileSystem) -> Space:
     """Make the accounts of a data directory on `file_system`; what it holds is counted later."""
-    marks = Watermarks(settings.highwatermark_fraction, settings.lowwatermark_fraction)
     limit = capacity.limit(settings, file_system, 0)
-    return Space(limit.limit_bytes, marks, block_bytes=file_system.block_bytes)
+    return Space(limit.limit_bytes, make_watermarks(settings), block_bytes=file_system.block_bytes)
 
 
 def make_ttls(settings: EngineSettings) -> Ttls:
@@ -62,7 +61,7 @@ async def open_evictor(store: Store, settings: EngineSettings, file_system: File
     pins = IndexPins(store.index.connections)
 
     async def list_pins() -> list[str]:
-        return [*settings.eviction.pins, *(pin.glob for pin in await pins.list_pins())]
+        return [*evictor.settings.pins, *(pin.glob for pin in await pins.list_pins())]
 
     parts = Parts(
         space=space,

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from engine.acts import Acts
 from engine.blobdir import BlobDirectory
 from engine.blobs import Blobs
-from engine.budget import make_space, open_evictor
+from engine.budget import make_space, make_ttls, open_evictor
 from engine.capacity import measure
 from engine.done import sum_up
 from engine.errors import UpstreamError
@@ -103,6 +103,16 @@ class Cache:
         upstreams = {upstream.namespace: connect(upstream) for upstream in settings.upstreams}
         upkeep = Upkeep(store, layout, settings.verify)
         return cls(store, upkeep, evictor, upstreams, lock, patience=patience or Patience())
+
+    async def adopt(self, settings: EngineSettings) -> None:
+        """Go by other settings from now on. Raises `PemError`, with that upstream unchanged.
+
+        Of the same upstreams, by the same names, at the same URLs, and the same directory.
+        """
+        await self.evictor.adopt(settings.eviction, make_ttls(settings))
+        await self._upkeep.adopt(settings.verify)
+        for upstream in settings.upstreams:
+            await self._upstreams[upstream.namespace].adopt(upstream)
 
     def find(self, kind: Kind, location: Location, digest: Digest) -> Content | None:
         """The hit path: find content that `location` may be served, without waiting.

@@ -24,7 +24,7 @@ from engine.leftovers import Leftovers
 from engine.policies import FIRST, POLICIES, Balance, Order, Place
 from engine.removal import BATCH, Removal
 from engine.settings import EvictionSettings
-from engine.space import Space
+from engine.space import Space, Watermarks
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Evictor:
     def __init__(self, parts: Parts, settings: EvictionSettings, ttls: Ttls) -> None:
         self.total = Tally()  # since the start
         self._parts = parts
-        self._settings = settings
+        self.settings = settings
         self._ttls = ttls
         self._policy = POLICIES[settings.policy]()
         self._places: dict[Order, Place] = {}
@@ -96,6 +96,16 @@ class Evictor:
         """Have a round soon; from any callback on the event loop."""
         self._is_asked = True
         self._wanted.set()
+
+    async def adopt(self, settings: EvictionSettings, ttls: Ttls) -> None:
+        """Go by other settings from now on; a round under way ends by the former ones."""
+        async with self._turn:
+            if settings.policy != self.settings.policy:
+                self._policy = POLICIES[settings.policy]()
+                self._places = {}
+            self.settings, self._ttls = settings, ttls
+            self._parts.space.set_watermarks(make_watermarks(settings))
+        self.wake()
 
     def start(self) -> None:
         """Evict on demand and at each interval."""
@@ -139,7 +149,7 @@ class Evictor:
     async def _wait(self) -> None:
         """Wait until a round is due, asked for or needed."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.interval_s):
+            async with asyncio.timeout(self.settings.interval_s):
                 while not self._is_asked and not self._parts.space.is_above_high:
                     self._wanted.clear()
                     await self._wanted.wait()
@@ -171,7 +181,7 @@ class Evictor:
         space.count_quarantine(measured.quarantine_bytes)
         # What fills have written is neither free any more nor stored yet. It is left out: the
         # limit is too low by it rather than too high.
-        found = capacity.limit(self._settings, measured.file_system, space.stored_bytes)
+        found = capacity.limit(self.settings, measured.file_system, space.stored_bytes)
         if found.limit_bytes != space.capacity_bytes:
             space.resize(found.limit_bytes)
         if found.missing_bytes and not self._capacity.missing_bytes:
@@ -267,6 +277,11 @@ class Evictor:
                 space.capacity_bytes,
             )
         self._fell_short = space.is_above_high
+
+
+def make_watermarks(settings: EvictionSettings) -> Watermarks:
+    """Give the watermarks as configured."""
+    return Watermarks(settings.highwatermark_fraction, settings.lowwatermark_fraction)
 
 
 async def _despite_failure(write: Awaitable[object]) -> None:

@@ -97,6 +97,14 @@ class Scrub:
             total.add(self._pass)
         return Weight(total.checked_count, total.checked_bytes)
 
+    def adopt(self, settings: VerifySettings) -> bool:
+        """Go by other settings when `run` begins the next time; tell whether they are others."""
+        if settings == self._settings:
+            return False
+        self._settings = settings
+        self._pace = Pace(settings.rate_bytes_s)
+        return True
+
     def look(self) -> ScrubView:
         """Tell how far it is."""
         done = self._pass

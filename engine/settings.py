@@ -35,6 +35,11 @@ class UpstreamSettings:
     tagttl_s: float = 0.0  # a younger tag is served without asking upstream
     negativettl_s: float = 5.0  # a digest's 404 is remembered for so long
     max_connections: int = 32
+    # TLS, by paths of PEM files: CAs to trust beside the system's, and who we are.
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    is_insecure: bool = False  # no certificate is verified
 
     @property
     def has_credentials(self) -> bool:

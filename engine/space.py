@@ -71,6 +71,10 @@ class Space:
             f" of {self._capacity_bytes} bytes>"
         )
 
+    def set_watermarks(self, watermarks: Watermarks) -> None:
+        """Start and stop eviction elsewhere from now on."""
+        self._watermarks = watermarks
+
     @property
     def capacity_bytes(self) -> int:
         """The most that promises may take."""

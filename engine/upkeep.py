@@ -8,7 +8,7 @@ nobody knows what the files take, they are counted before anything else.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from engine.errors import StorageError
 from engine.index_eviction import IndexEviction
@@ -36,14 +36,20 @@ class Upkeep:
         self._snapshots = Snapshots(store.index.connections, layout)
         self._index = IndexEviction(store.index.connections)
         self._reconciler = Reconciler(custody.upkeep, blob_directory)
-        self._scrub = Scrub(custody.upkeep, blob_directory.open_blob, custody, verify)
         self._tasks = [
-            asyncio.create_task(self._keep_agreeing(), name="reconcile"),
-            asyncio.create_task(self._keep_copies(), name="snapshots"),
-            asyncio.create_task(self._scrub.run(), name="scrub"),
+            _begin(self._keep_agreeing(), "reconcile"),
+            _begin(self._keep_copies(), "snapshots"),
         ]
-        for task in self._tasks:
-            task.add_done_callback(_note_end)
+        open_blob = blob_directory.open_blob
+        self._scrub = Scrub(custody.upkeep, open_blob, custody, verify)
+        self._scrubbing = _begin(self._scrub.run(), "scrub")
+
+    async def adopt(self, verify: VerifySettings) -> None:
+        """Scrub by other settings from now on; the scrub goes on where it stopped."""
+        if self._scrub.adopt(verify):
+            self._scrubbing.cancel()
+            await asyncio.wait({self._scrubbing})
+            self._scrubbing = _begin(self._scrub.run(), "scrub")
 
     def look(self) -> tuple[ScrubView, ReconcileView]:
         """Tell how far it is."""
@@ -56,9 +62,10 @@ class Upkeep:
 
     async def aclose(self) -> None:
         """Stop, and leave a snapshot of everything. Idempotent."""
-        for task in self._tasks:
+        tasks = (*self._tasks, self._scrubbing)
+        for task in tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(tasks)
         await self._store.flush_uses()
         try:
             await self._snapshots.take_once()
@@ -94,6 +101,12 @@ class Upkeep:
             await self._store.custody.prune_quarantine(time.time())
             await asyncio.sleep(SNAPSHOT_INTERVAL_S)
             await _insist(self._snapshots.take_once)
+
+
+def _begin(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_note_end)
+    return task
 
 
 def _note_end(task: asyncio.Task[None]) -> None:

@@ -19,13 +19,13 @@ from server.exchange import Exchange, Handler
 from server.logins import Logins
 from server.refusals import Refusal, Unauthorized
 from server.reply import send_problem
-from server.settings import HtpasswdSettings
+from server.settings import HtpasswdSettings, ServerSettings
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_gate(handler: Handler, settings: HtpasswdSettings) -> AsyncIterator[Handler]:
+async def open_gate(handler: Handler, settings: HtpasswdSettings) -> AsyncIterator["Gate"]:
     """Put a gate before `handler`. Makes a missing file of accounts. Raises `AccountsError`."""
     password = await asyncio.to_thread(provision, settings.path)
     if password is not None:
@@ -53,6 +53,12 @@ class Gate:
         self._handler = handler
         self._realm = realm
         self._logins = logins
+
+    async def adopt(self, settings: ServerSettings) -> None:
+        """Go by other settings from now on."""
+        if settings.auth is not None:
+            self._realm = settings.auth.realm
+            self._logins.move(settings.auth.path)
 
     def respond_now(self, exchange: Exchange) -> bool:
         """Pass on what is known to be allowed, refuse what bears no credentials, leave the rest."""

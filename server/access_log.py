@@ -21,7 +21,7 @@ import msgspec
 
 from server.exchange import Exchange
 from server.logs import format_time, render_fields
-from server.settings import LogFormat
+from server.settings import LogFormat, LogSettings, ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +145,19 @@ def _json_who(remote: str, agent: bytes, cause: str) -> bytes:
     return b',"remote":%b,"user_agent":%b,"cause":%b' % values
 
 
+def make_renderer(log: LogSettings) -> Renderer | None:
+    """Make the renderer as configured; None where no lines are wanted."""
+    return Renderer(log.formatter, log.fields) if log.is_access_log_enabled else None
+
+
 class AccessLog:
     """An observer of exchanges that writes a line of each to a file descriptor.
 
     `now` gives unix seconds. Made on a running loop; `aclose` it.
     """
 
-    def __init__(self, fd: int, renderer: Renderer, now: Callable[[], float] = time) -> None:
+    def __init__(self, fd: int, renderer: Renderer | None, now: Callable[[], float] = time) -> None:
+        """`renderer`: None notes nothing, until `adopt` brings one."""
         self._fd = fd
         self._renderer = renderer
         self._now = now
@@ -167,8 +173,14 @@ class AccessLog:
         self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
         self._thread.start()
 
+    async def adopt(self, settings: ServerSettings) -> None:
+        """Render lines otherwise from now on, or none."""
+        self._renderer = make_renderer(settings.log)
+
     def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
         """Note an exchange."""
+        if self._renderer is None:
+            return
         batch = self._batch
         batch.append((exchange, exchange.remote, sent_bytes, duration_s))
         if self._timer is None:
@@ -191,7 +203,7 @@ class AccessLog:
         has_room = self._handed_bytes - self._written_bytes <= MAX_QUEUED_BYTES
         if not has_room:
             self.dropped_count += len(self._batch)
-        elif self._batch:
+        elif self._batch and self._renderer is not None:
             lines = self._renderer.render(self._batch, self._now())
             self._queue.put(lines)
             self._handed_bytes += len(lines)

@@ -13,26 +13,22 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    closing,
-)
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 import uvloop
 
-from engine.cache import Cache
 from engine.errors import StorageError
 from engine.layout import Layout
+from engine.pem import PemError
 from server import logs
-from server.access import open_gate
-from server.access_log import AccessLog, Renderer
+from server.accepting import Connect, accept_all
+from server.access_log import AccessLog, make_renderer
 from server.accounts_file import AccountsError
 from server.api import Api
+from server.background import begin
 from server.control import open_control
 from server.counters import Counters
 from server.debug_guard import Guard
@@ -42,12 +38,14 @@ from server.exchange import Handler
 from server.health import Health
 from server.instruments import Instruments
 from server.limits import Limits, derive_max_connections, raise_open_files
-from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
+from server.listening import ListenError
 from server.metrics import Metrics
 from server.notify import ServiceManager
+from server.opening import open_api
 from server.operating import Operator, open_operator
 from server.operator_api import OperatorApi
 from server.protocol import Connection
+from server.reloader import Reloader, Reread
 from server.routes import Router
 from server.settings import Listener, ServerSettings
 
@@ -58,40 +56,23 @@ EXIT_CONFIGURATION = 2
 
 _DEBUG_CONNECTIONS = 64
 
-OpenHandler = Callable[[Instruments], AbstractAsyncContextManager[Handler]]
+OpenHandler = Callable[[Instruments, Reloader], AbstractAsyncContextManager[Handler]]
 
 
-@asynccontextmanager
-async def open_api(instruments: Instruments) -> AsyncIterator[Handler]:
-    """Open the cache and the API over it. Raises what `Cache.open` and `open_gate` raise."""
-    settings = instruments.settings
-    cache = instruments.cache = await Cache.open(settings.engine)
-    try:
-        api = Api(cache, settings)
-        if settings.auth is None:
-            yield api
-        else:
-            async with open_gate(api, settings.auth) as gate:
-                yield gate
-    finally:
-        instruments.cache = None
-        await cache.aclose()
-
-
-def run(settings: ServerSettings, open_handler: OpenHandler = open_api) -> int:
+def run(
+    settings: ServerSettings, open_handler: OpenHandler = open_api, *, reread: Reread | None = None
+) -> int:
     """Serve until a signal ends it; return the exit code.
 
-    SIGTERM and SIGINT drain, a second one cuts. 2 = it could not start; why is on stderr.
+    SIGTERM and SIGINT drain, a second one cuts. SIGHUP has `reread` read the configuration again,
+    and the certificates. 2 = it could not start; why is on stderr.
     """
     logs.set_up(settings.log)
     limits = Limits(max_connections=derive_max_connections(raise_open_files()))
     manager = ServiceManager.from_environment(os.environ)
+    reloader = Reloader(settings, reread or (lambda: settings), manager.reloading)
     with closing(manager), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Server(settings, limits, open_handler, manager).run())
-
-
-class StartError(Exception):
-    """The settings ask for what this server cannot do."""
+        return runner.run(Server(limits, open_handler, reloader, manager).run())
 
 
 class Server:
@@ -99,18 +80,20 @@ class Server:
 
     def __init__(
         self,
-        settings: ServerSettings,
         limits: Limits,
         open_handler: OpenHandler,
-        manager: ServiceManager | None = None,
+        reloader: Reloader,
+        manager: ServiceManager,
     ) -> None:
-        self._settings = settings
-        self._manager = manager or ServiceManager()
         self._limits = limits
         self._open_handler = open_handler
+        self._reloader = reloader
+        self._manager = manager
+        self._settings = reloader.settings  # of the start
         self._health = Health()
-        router = Router(settings.engine.upstreams, settings.http.prefix)
-        self._instruments = Instruments(settings, Counters(router))
+        router = Router(self._settings.engine.upstreams, self._settings.http.prefix)
+        self._instruments = Instruments(self._settings, Counters(router))
+        reloader.add(self._adopt)
 
     async def run(self) -> int:
         """Start, serve, drain; return the exit code."""
@@ -118,37 +101,32 @@ class Server:
         async with AsyncExitStack() as stack:
             try:
                 await self._start(stack)
-            except (AccountsError, ListenError, StartError, StorageError) as exc:
+            except (AccountsError, ListenError, StorageError, PemError) as exc:
                 logger.error("start failed: %s", exc)
                 return EXIT_CONFIGURATION
+            begin(stack, self._reloader.run(), "reloads")
             # What lives from now on dies young: the collector need not look at the rest again.
             gc.collect()
             gc.freeze()
             self._manager.ready(self._describe())
             await self._instruments.stop.wait()
             self._health.is_ready = False
-            self._manager.stopping(self._settings.http.draintimeout_s)
+            self._manager.stopping(self._reloader.settings.http.draintimeout_s)
         logger.info("stopped")
         return EXIT_OK
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        settings = self._settings
+        settings, instruments = self._settings, self._instruments
         for warning in settings.warnings:
             logger.warning("%s", warning)
-        if settings.http.tls is not None:
-            raise StartError("http.tls: this server speaks plain HTTP; put TLS in front of it")
         observers = self._open_observers(stack)
-        operator = await stack.enter_async_context(open_operator(self._instruments))
-        debug = Endpoint(
-            self._make_debug_handler(operator),
-            limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS),
-        )
-        stack.push_async_callback(debug.drain, 0)
-        await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
-        handler = await stack.enter_async_context(self._open_handler(self._instruments))
+        operator = await stack.enter_async_context(open_operator(instruments))
+        await self._open_debug_port(stack, operator)
+        connect = await self._open_certificates(stack)
+        handler = await stack.enter_async_context(self._open_handler(instruments, self._reloader))
         path = Layout(settings.engine.data_directory).control_path
         await stack.enter_async_context(open_control(operator, path))
-        endpoint = self._instruments.endpoint = Endpoint(
+        endpoint = instruments.endpoint = Endpoint(
             handler,
             headers=settings.http.headers,
             limits=self._limits,
@@ -158,29 +136,55 @@ class Server:
         )
         stack.push_async_callback(self._drain, endpoint)
         self._log_routing()
-        addresses = await _listen(stack, endpoint, settings.http.listeners, "listening")
-        self._instruments.clients_at += [_url_of(address) for address in addresses]
+        listeners = settings.http.listeners
+        addresses = await accept_all(stack, endpoint, listeners, "listening", connect)
+        instruments.clients_at += [self._url_of(address) for address in addresses]
         self._health.is_ready = True
 
-    def _make_debug_handler(self, operator: Operator) -> Handler:
+    async def _open_debug_port(self, stack: AsyncExitStack, operator: Operator) -> None:
         http = self._settings.http
         guard = Guard(http.debug_token, http.debug_listeners)
         port = DebugPort(self._health, OperatorApi(operator, guard, self._settings.engine))
         path = http.prometheus_path
-        return Metrics(path, self._instruments, port) if path else port
+        debug = Endpoint(
+            Metrics(path, self._instruments, port) if path else port,
+            limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS),
+        )
+        stack.push_async_callback(debug.drain, 0)
+        await accept_all(stack, debug, http.debug_listeners, "debug port open")
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
-        log, counters = self._settings.log, self._instruments.counters
+        counters = self._instruments.counters
         # Without a standard output its number may be any file's, the index's included.
-        if not log.is_access_log_enabled or sys.stdout is None:
+        if sys.stdout is None:
             return (counters,)
-        access_log = AccessLog(sys.stdout.fileno(), Renderer(log.formatter, log.fields))
+        access_log = AccessLog(sys.stdout.fileno(), make_renderer(self._settings.log))
         stack.push_async_callback(access_log.aclose)
+        self._reloader.add(access_log.adopt)
         self._instruments.access_log = access_log
         return (counters, access_log)
 
+    async def _open_certificates(self, stack: AsyncExitStack) -> Connect:
+        """Choose how connections are made: plain, or over TLS. Raises `PemError`."""
+        tls = self._settings.http.tls
+        if tls is None:
+            return Connection
+        # Not at the top: what reads certificates takes its time to import.
+        from server.certificates import Certificates
+
+        certificates = await asyncio.to_thread(Certificates, tls)
+        begin(stack, certificates.run(), "certificates")
+        self._reloader.add(certificates.adopt)
+        return certificates.connect
+
+    async def _adopt(self, settings: ServerSettings) -> None:
+        logs.set_up(settings.log)
+        endpoint = self._instruments.endpoint
+        if endpoint is not None:
+            endpoint.head_ends.adopt(settings.http.headers)
+
     async def _drain(self, endpoint: Endpoint) -> None:
-        timeout_s = self._settings.http.draintimeout_s
+        timeout_s = self._reloader.settings.http.draintimeout_s
         logger.info("draining timeout_s=%g", timeout_s)
         await endpoint.drain(timeout_s)
 
@@ -197,7 +201,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._note_hangup)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _end(self, number: signal.Signals) -> None:
         logger.info("signal name=%s", number.name)
@@ -206,46 +210,19 @@ class Server:
             endpoint.cut_all()
         self._instruments.stop.set()
 
+    def _reload(self) -> None:
+        logger.info("signal name=SIGHUP")
+        self._reloader.ask()
+
     def _describe(self) -> str:
         """Say in a line what is served, for `systemctl status`."""
         addresses = ", ".join(map(str, self._settings.http.listeners))
         names = ", ".join(upstream.namespace for upstream in self._settings.engine.upstreams)
         return f"serving {names} on {addresses}"
 
-    def _note_hangup(self) -> None:
-        with self._manager.reloading():
-            logger.info("signal name=SIGHUP: the configuration is read at start only")
-
-
-async def _listen(
-    stack: AsyncExitStack, endpoint: Endpoint, listeners: tuple[Listener, ...], event: str
-) -> list[Listener]:
-    """Accept connections for `endpoint` until the stack unwinds; return where.
-
-    Raises `ListenError`.
-    """
-    all_opened = open_listeners(listeners)
-    for opened in all_opened:
-        stack.callback(opened.close)
-    for opened in all_opened:
-        server = await _accept(opened, endpoint)
-        stack.callback(server.close)
-        logger.info("%s addr=%s", event, opened.address)
-    return [opened.address for opened in all_opened]
-
-
-async def _accept(opened: OpenListener, endpoint: Endpoint) -> asyncio.Server:
-    def connect() -> Connection:
-        return Connection(endpoint)
-
-    loop, sock = endpoint.loop, opened.sock
-    if opened.address.path:
-        return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG)
-    return await loop.create_server(connect, sock=sock, backlog=BACKLOG)
-
-
-def _url_of(address: Listener) -> str:
-    return str(address) if address.path else f"http://{address}"
+    def _url_of(self, address: Listener) -> str:
+        scheme = "http" if self._settings.http.tls is None else "https"
+        return str(address) if address.path else f"{scheme}://{address}"
 
 
 def _mask(url: str) -> str:

@@ -28,7 +28,14 @@ from server.config_values import (
     parse_share,
     parse_size_bytes,
 )
-from server.settings import HtpasswdSettings, HTTPSettings, LogFormat, LogSettings, ServerSettings
+from server.settings import (
+    ClientAuth,
+    HtpasswdSettings,
+    HTTPSettings,
+    LogFormat,
+    LogSettings,
+    ServerSettings,
+)
 
 _EVICTION = EvictionSettings()
 _VERIFY = VerifySettings()
@@ -76,18 +83,24 @@ def _warn_of_exposure(
 ) -> None:
     secretive = [upstream.namespace for upstream in upstreams if upstream.has_credentials]
     exposed = ", ".join(map(str, find_exposed(http.listeners)))
-    if auth is not None and exposed:
+    if auth is not None and exposed and http.tls is None:
         message = (
-            f"passwords cross the network to {exposed} as clear text: put a TLS proxy before it "
+            f"passwords cross the network to {exposed} as clear text: configure http.tls "
             "(a dockerd that has it as a mirror even sends its password of Docker Hub)"
         )
         root.section("http").warn("addr", message)
-    elif secretive and exposed:
+    elif secretive and exposed and not _asks_clients(http, auth):
         message = (
             f"EVERYONE who can connect to {exposed} can read all that the configured credentials "
             f"can read at {', '.join(secretive)}, private content too"
         )
         root.section("http").warn("addr", message)
+
+
+def _asks_clients(http: HTTPSettings, auth: HtpasswdSettings | None) -> bool:
+    """Whether only known clients are served, by a password or by a certificate."""
+    has_certificates = http.tls is not None and http.tls.clientauth is ClientAuth.REQUIRE_AND_VERIFY
+    return auth is not None or has_certificates
 
 
 def _choose_directory(storage: Reader, environ: Mapping[str, str]) -> Path:

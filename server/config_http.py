@@ -1,13 +1,13 @@
 """The `http` section: where to listen, and what every response carries.
 
-Invariant: an address that was configured is listened on as it was meant, or is a problem; so is
-TLS, which the listener does not speak.
+Invariant: an address that was configured is listened on as it was meant, or is a problem.
 """
 
 import ipaddress
 import re
 
 from server.config_secret import read_secret
+from server.config_tls import build_tls
 from server.config_tree import InvalidValue, Reader, show
 from server.config_values import (
     one_of,
@@ -32,12 +32,12 @@ _parse_net = one_of("tcp", "unix")
 def build_http(http: Reader) -> HTTPSettings:
     """Build the settings of both listeners."""
     debug = http.section("debug")
-    _refuse_tls(http.section("tls"))
     return HTTPSettings(
         listeners=_read_listeners(http) or _DEFAULTS.listeners,
         headers=_read_headers(http.section("headers")),
         prefix=http.value("prefix", parse_path_prefix, _DEFAULTS.prefix),
         draintimeout_s=http.value("draintimeout", parse_duration_s, _DEFAULTS.draintimeout_s),
+        tls=build_tls(http.section("tls")),
         debug_listeners=_read_listeners(debug),
         prometheus_path=_read_metrics_path(debug.section("prometheus")),
         debug_token=_read_token(debug),
@@ -56,14 +56,6 @@ def _is_local(listener: Listener) -> bool:
         return ipaddress.ip_address(listener.host).is_loopback
     except ValueError:
         return False  # a name: who knows where it leads; empty: every interface
-
-
-def _refuse_tls(tls: Reader) -> None:
-    expected = "no TLS: the listener does not speak it in this version; put a TLS proxy before it"
-    if tls.text("certificate") is not None:
-        tls.add_problem("certificate", "a certificate", expected)
-    if tls.section("letsencrypt").text("cachefile") is not None:
-        tls.add_problem("letsencrypt", "a cachefile", expected)
 
 
 def _read_token(debug: Reader) -> str | None:

@@ -8,7 +8,14 @@ from typing import TypeAlias
 
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings
 from server.config_values import format_duration, format_fraction
-from server.settings import HtpasswdSettings, HTTPSettings, LogSettings, ServerSettings
+from server.settings import (
+    ClientAuth,
+    HtpasswdSettings,
+    HTTPSettings,
+    LogSettings,
+    ServerSettings,
+    TLSSettings,
+)
 
 Plain: TypeAlias = str | int | bool | Sequence["Plain"] | Mapping[str, "Plain"]
 
@@ -62,12 +69,26 @@ def _render_http(http: HTTPSettings) -> dict[str, Plain]:
         "prefix": http.prefix,
         "headers": headers,
         "draintimeout": format_duration(http.draintimeout_s),
+        "tls": {} if http.tls is None else _render_tls(http.tls),
         "debug": {
             "addr": [str(listener) for listener in http.debug_listeners],
             "prometheus": prometheus,
             **({} if http.debug_token is None else {"token": _TOKEN_MASK}),
         },
     }
+
+
+def _render_tls(tls: TLSSettings) -> dict[str, Plain]:
+    rendered: dict[str, Plain] = {
+        "certificate": tls.certificate,
+        "key": tls.key,
+        "clientcas": list(tls.clientcas),
+        "minimumtls": tls.minimumtls,
+        "ciphersuites": list(tls.ciphersuites),
+    }
+    if tls.clientauth is not ClientAuth.NONE:
+        rendered["clientauth"] = tls.clientauth.value
+    return rendered
 
 
 def _render_upstream(upstream: UpstreamSettings) -> dict[str, Plain]:
@@ -81,12 +102,15 @@ def _render_upstream(upstream: UpstreamSettings) -> dict[str, Plain]:
         if upstream.helper.lifetime_s is not None:
             helper["lifetime"] = format_duration(upstream.helper.lifetime_s)
         rendered["exec"] = helper
+    files = {"ca": upstream.ca, "certificate": upstream.certificate, "key": upstream.key}
+    rendered |= {key: path for key, path in files.items() if path is not None}
     return rendered | {
         "namespaces": list(upstream.namespaces),
         "ttl": format_duration(upstream.ttl_s),
         "tagttl": format_duration(upstream.tagttl_s),
         "negativettl": format_duration(upstream.negativettl_s),
         "maxconnections": upstream.max_connections,
+        "insecure": upstream.is_insecure,
     }
 
 

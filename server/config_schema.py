@@ -143,11 +143,11 @@ _HTTP = Section(
         "tls": Section(
             {
                 "certificate": Leaf(),
-                "key": _IGNORED,
-                "clientcas": Listing(Leaf(), is_used=False),
-                "clientauth": _IGNORED,
-                "minimumtls": _IGNORED,
-                "ciphersuites": Listing(Leaf(), is_used=False),
+                "key": Leaf(),
+                "clientcas": _LEAVES,
+                "clientauth": Leaf(),
+                "minimumtls": Leaf(),
+                "ciphersuites": _LEAVES,
                 "letsencrypt": Section(
                     {
                         "cachefile": Leaf(),
@@ -183,6 +183,10 @@ _UPSTREAM_KEYS: dict[str, Schema] = {
     "negativettl": Leaf(),
     "namespaces": _LEAVES,
     "maxconnections": Leaf(),
+    "ca": Leaf(),
+    "certificate": Leaf(),
+    "key": Leaf(),
+    "insecure": Leaf(),
     "cachewritetimeout": _IGNORED,
 }
 

@@ -7,10 +7,18 @@ upstream's implied ones give way to them. An upstream is known by its first name
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from engine.pem import PemError
 from engine.settings import DOCKER_HUB_HOSTS, HelperSettings, UpstreamSettings
+from engine.upstream.trust import make_context
 from server.config_secret import read_secret
-from server.config_tree import InvalidValue, Reader
-from server.config_values import parse_count, parse_duration_s, parse_namespace, parse_url
+from server.config_tree import InvalidValue, Reader, show
+from server.config_values import (
+    parse_bool,
+    parse_count,
+    parse_duration_s,
+    parse_namespace,
+    parse_url,
+)
 
 DOCKER_HUB = "docker.io"
 _DOCKER_HUB_URL = "https://registry-1.docker.io"
@@ -97,7 +105,7 @@ def _host_of(url: str) -> str:
 def _build(reader: Reader, url: str, namespaces: list[str]) -> UpstreamSettings:
     if not namespaces:
         reader.add_problem("namespaces", "none that is left", "one that no other upstream has")
-    return UpstreamSettings(
+    settings = UpstreamSettings(
         namespace=namespaces[0] if namespaces else "",
         url=url,
         namespaces=tuple(namespaces),
@@ -108,7 +116,31 @@ def _build(reader: Reader, url: str, namespaces: list[str]) -> UpstreamSettings:
         tagttl_s=reader.value("tagttl", parse_duration_s, _DEFAULTS.tagttl_s),
         negativettl_s=reader.value("negativettl", parse_duration_s, _DEFAULTS.negativettl_s),
         max_connections=reader.value("maxconnections", parse_count, _DEFAULTS.max_connections),
+        ca=reader.text("ca"),
+        certificate=reader.text("certificate"),
+        key=reader.text("key"),
+        is_insecure=reader.value("insecure", parse_bool, _DEFAULTS.is_insecure),
     )
+    _check_trust(reader, settings)
+    return settings
+
+
+def _check_trust(reader: Reader, settings: UpstreamSettings) -> None:
+    """Check what TLS needs, by reading the files."""
+    for key, other in (("certificate", "key"), ("key", "certificate")):
+        if key in reader and reader.text(other) is None:
+            reader.add_problem(other, f"none beside {key}", "the path of a file in PEM")
+            return
+    if settings.is_insecure:
+        message = (
+            "upstream's certificate is NOT verified: anybody on the way can read what is sent to "
+            "it, credentials too, and answer in its place; configure its CA as `ca` instead"
+        )
+        reader.warn("insecure", message)
+    try:
+        make_context(settings)
+    except PemError as exc:
+        reader.add_problem(exc.role.value, f"{show(exc.path)}: {exc.reason}", exc.expected)
 
 
 def _build_helper(reader: Reader) -> HelperSettings | None:

@@ -31,9 +31,13 @@ class HeadEnds:
     __slots__ = ("_ends", "_extra", "_second")
 
     def __init__(self, extra: tuple[tuple[str, str], ...] = ()) -> None:
+        self._ends: dict[bytes, bytes] = {}
+        self.adopt(extra)
+
+    def adopt(self, extra: tuple[tuple[str, str], ...]) -> None:
+        """Have other extra headers from now on."""
         self._extra = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in extra)
         self._second = -1
-        self._ends: dict[bytes, bytes] = {}
 
     def at(self, now: float, connection: bytes) -> bytes:
         """Give the end of a head that leaves at `now` (unix seconds), empty line included."""

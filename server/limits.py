@@ -21,6 +21,7 @@ _MOST_CONNECTIONS = 100_000
 class Phase(Enum):
     """What a connection is at, as far as patience goes."""
 
+    HANDSHAKE = auto()  # TLS is being agreed on
     IDLE = auto()  # between requests
     HEAD = auto()  # a request has begun to arrive
     WORKING = auto()  # a handler has it; upstream deadlines apply, none of ours
@@ -35,6 +36,7 @@ class Limits:
     head_bytes: int = 32 * 1024  # request line and header lines; nginx has four buffers of 8 KiB
     head_lines: int = 100  # request line included; Apache's LimitRequestFields
     target_bytes: int = 8 * 1024  # RFC 9112 §3 recommends at least 8,000
+    handshake_s: float = 10.0  # Go's servers have what they have for a head
     head_s: float = 10.0  # from a request's first byte to the end of its head
     idle_s: float = 75.0  # nginx's keepalive_timeout
     stall_s: float = 60.0  # without a byte of output being taken; nginx's send_timeout
@@ -45,6 +47,8 @@ class Limits:
     def patience_s(self, phase: Phase) -> float:
         """How long a connection may be at `phase` without getting on, in seconds."""
         match phase:
+            case Phase.HANDSHAKE:
+                return self.handshake_s
             case Phase.IDLE:
                 return self.idle_s
             case Phase.HEAD:
@@ -59,7 +63,8 @@ class Limits:
     @property
     def sweep_s(self) -> float:
         """The interval between sweeps: a quarter of the shortest patience."""
-        return min(self.head_s, self.idle_s, self.stall_s, self.linger_s) / 4
+        patiences_s = (self.handshake_s, self.head_s, self.idle_s, self.stall_s, self.linger_s)
+        return min(patiences_s) / 4
 
 
 class Watch:

@@ -29,6 +29,7 @@ from server.refusals import LoginsLimited
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+_UNREAD: Stamp = (-1, -1, -1, -1)  # of no file, and not of a missing one
 _MAX_REMEMBERED = 4_096  # of right credentials, and of wrong ones
 _MAX_WAITING = 1_000  # checks, of clients that may have left long ago
 _FULL_RETRY_S = 5.0
@@ -68,6 +69,13 @@ class Logins:
         self._checks: SingleFlight[tuple[bytes, str], bool] = SingleFlight()
         self._limit = LoginLimit()
         self._faults = FaultLog()
+
+    def move(self, path: Path) -> None:
+        """Judge by another file from now on; it is read by who asks next."""
+        if path != self._path:
+            self._path = path
+            self._stamp = _UNREAD
+            self._look_at = self._clock()
 
     def is_right(self, authorization: bytes) -> bool:
         """Whether the field is known to be right. False may also mean: ask `judge`."""

@@ -23,7 +23,7 @@ import httptools
 from server.connection_exchange import ConnectionExchange
 from server.endpoint import Endpoint
 from server.exchange import CLIENT_GONE, ClientGone
-from server.flow import SocketFlow
+from server.flow import Flow, SocketFlow
 from server.limits import Phase, Watch
 from server.request import (
     HTTP_11,
@@ -49,8 +49,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer", "_endpoint", "_exchange", "_fields", "_is_closed", "_is_eof", "_is_fresh",
         "_is_last", "_is_lingering", "_is_paused", "_is_scheduled", "_lingered_bytes", "_loop",
-        "_must_linger", "_parser", "_request_count", "_task", "_transport", "_url", "flow",
-        "head_ends", "remote", "watch",
+        "_must_linger", "_parser", "_request_count", "_task", "_transport", "_url",
+        "certificate_name", "flow", "head_ends", "remote", "watch",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._loop = endpoint.loop
         self.head_ends = endpoint.head_ends
         self.watch = Watch(self._loop.time())
+        self.certificate_name: str | None = None
         # The request under way
         self._is_fresh = True  # nothing has arrived yet
         self._buffer = b""
@@ -83,14 +84,15 @@ class Connection(asyncio.Protocol):
         """Set up output and ask the endpoint for admission."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        self.flow = SocketFlow(
-            socket.socket(sock.family, socket.SOCK_STREAM, 0, os.dup(sock.fileno())),
-            self._loop,
-            self._flow_ready,
-        )
+        own = socket.socket(sock.family, socket.SOCK_STREAM, 0, os.dup(sock.fileno()))
+        self.flow = self.open_flow(own, self._loop)
         self.remote = _describe(transport.get_extra_info("peername"))
         if not self._endpoint.admit(self):
             self.abort()
+
+    def open_flow(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> Flow:
+        """Make the output, which owns `sock` from now on."""
+        return SocketFlow(sock, loop, self._flow_ready)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; answer what is complete."""

@@ -1,4 +1,5 @@
 """The only caller of `os.sendfile`: bytes of a file go to a socket without a copy in user space.
+Where they must be encrypted first, they are read here in pieces.
 
 Invariant: a span's `offset` has moved past exactly the bytes that the socket has taken; its hold
 of the file is released once, whether all was sent or not.
@@ -68,3 +69,20 @@ def push(socket_fd: int, span: Span) -> int:
             raise FileUnreadable(f"reading failed at {span.offset}") from exc
         raise
     return span.offset - start
+
+
+def take(span: Span, max_bytes: int) -> bytes:
+    """Read the next bytes of `span`, at most `max_bytes`. Raises `FileUnreadable`.
+
+    It blocks for as long as the disk takes, as `push` does.
+    """
+    if span.is_revoked:
+        raise FileUnreadable(f"it was quarantined, and sent up to {span.offset}")
+    try:
+        data = os.pread(span.fd, min(max_bytes, span.end - span.offset), span.offset)
+    except OSError as exc:
+        raise FileUnreadable(f"reading failed at {span.offset}: {exc.strerror}") from exc
+    if not data:
+        raise FileUnreadable(f"the file ends at {span.offset}, not at {span.end}")
+    span.offset += len(data)
+    return data

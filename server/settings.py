@@ -42,15 +42,28 @@ class Listener:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class ClientAuth(Enum):
+    """Whether clients show certificates (distribution's `http.tls.clientauth`)."""
+
+    NONE = ""
+    # Go asks for one and looks at nothing of it, which is the same as not to ask.
+    REQUEST = "request-client-cert"
+    VERIFY_IF_GIVEN = "verify-client-cert-if-given"
+    REQUIRE_AND_VERIFY = "require-and-verify-client-cert"
+
+
 @dataclass(frozen=True, slots=True)
 class TLSSettings:
-    """distribution's `http.tls` section. `ciphersuites` are distribution's (Go's) names."""
+    """distribution's `http.tls` section: paths of PEM files, and what is agreed on with clients.
+
+    `ciphersuites` are distribution's (Go's) names; none = the default ones.
+    """
 
     certificate: str
     key: str
     clientcas: tuple[str, ...] = ()
-    clientauth: str = ""
-    minimumtls: str = "tls1.2"
+    clientauth: ClientAuth = ClientAuth.NONE
+    minimumtls: str = "tls1.2"  # or tls1.3
     ciphersuites: tuple[str, ...] = ()
 
 

@@ -65,16 +65,21 @@ def serve(
 ) -> None:
     """Serve: without arguments, a mirror of Docker Hub on 127.0.0.1:5000."""
     path = _choose_config(config_argument, config_option)
-    try:
+
+    def read() -> ServerSettings:
         settings = load(path, os.environ, upstream=upstream, data=data, listen=listen)
+        if is_json:
+            return replace(settings, log=replace(settings.log, formatter=LogFormat.JSON))
+        return settings
+
+    try:
+        settings = read()
     except ConfigError as exc:
         exit_with(exc, is_json=False)
-    if is_json:
-        settings = replace(settings, log=replace(settings.log, formatter=LogFormat.JSON))
     # Not at the top: the other commands need no HTTP client and no event loop.
     from server.app import run
 
-    sys.exit(run(settings))
+    sys.exit(run(settings, reread=read))
 
 
 @main.command("check-config")

@@ -66,6 +66,9 @@ class Upstream(Protocol):
 
     settings: UpstreamSettings
 
+    async def adopt(self, settings: UpstreamSettings) -> None:
+        """Go by other settings from now on, of the same registry. Raises `PemError`."""
+
     async def head_manifest(
         self, repository: Repository, reference: Reference, *, deadline: float
     ) -> ManifestHead:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from yarl import URL
 
 from engine.names import Repository
+from engine.settings import UpstreamSettings
 from engine.upstream.challenge import Challenge, Grant, grant_of, parse_challenges
 from engine.upstream.clock import loop_now
 from engine.upstream.credentials import Credentials
@@ -75,6 +76,11 @@ class Authenticator:
             case Basic():
                 credential = await self._credentials.get(self._upstream)
                 return None if credential is None else credential.basic
+
+    def adopt(self, settings: UpstreamSettings) -> None:
+        """Be whom `settings` says from now on; where that is new, tokens are forgotten."""
+        if self._credentials.adopt(settings):
+            self._tokens.clear()
 
     async def aclose(self) -> None:
         """Stop token fetches and helpers."""

@@ -7,6 +7,7 @@ silent redirects), bodies arrive as they were sent, and every fault of the netwo
 
 import os
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from yarl import URL
 
 from engine.descriptor import MANIFEST_TYPES
 from engine.errors import NotAsked, UpstreamProtocolError, UpstreamUnavailable
+from engine.upstream import trust
 from engine.upstream.limits import Limits
 from engine.upstream.proxies import Proxies
 
@@ -37,7 +39,9 @@ HEADERS = {
 class Client:
     """A session. It is opened by the first request and belongs to that request's loop."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, context: ssl.SSLContext | None = None) -> None:
+        """`context`: of TLS; None trusts whom the system trusts."""
+        self.context = context
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
@@ -66,6 +70,7 @@ class Client:
                 proxy=None if proxy is None else proxy.url,
                 proxy_headers=login,
                 allow_redirects=False,
+                ssl=True if self.context is None else self.context,
             )
 
     def _open(self) -> aiohttp.ClientSession:
@@ -114,9 +119,10 @@ def map_faults(place: str) -> Iterator[None]:
 
 def describe(exc: Exception) -> str:
     """Put a network fault in words that name what to look at."""
+    tls_fault = _describe_tls(exc)
+    if tls_fault is not None:
+        return tls_fault
     match exc:
-        case aiohttp.ClientConnectorCertificateError():
-            return f"certificate is not trusted: {exc.certificate_error}"
         case aiohttp.ClientConnectorDNSError():
             return f"name does not resolve: {exc.os_error.strerror}"
         case aiohttp.ServerTimeoutError():
@@ -131,3 +137,21 @@ def describe(exc: Exception) -> str:
             return os.strerror(number).lower()
         case _:
             return str(exc) or type(exc).__name__
+
+
+def _describe_tls(exc: Exception) -> str | None:
+    """Put a fault of TLS in words; None for another."""
+    match exc:
+        # First, as it is an `SSLError` itself, but one that says nothing.
+        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLError() as error):
+            return trust.describe(error)
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError() as error):
+            return trust.describe(error)
+        case ssl.SSLError():  # within a connection: TLS 1.3 refuses a client only then
+            return trust.describe(exc)
+        case aiohttp.ClientConnectorError(os_error=ConnectionError(errno=None)):
+            return (
+                "TLS failed: upstream hung up; does it want a client certificate (`certificate`)?"
+            )
+        case _:
+            return None

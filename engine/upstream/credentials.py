@@ -53,6 +53,18 @@ class Credentials:
         self._found_at = 0.0
         self._flight: SingleFlight[str, Credential] = SingleFlight()
 
+    def adopt(self, settings: UpstreamSettings) -> bool:
+        """Go by other settings from now on; return whether they name somebody else."""
+        old, self._settings = self._settings, settings
+        is_new = (old.username, old.password, old.helper) != (
+            settings.username,
+            settings.password,
+            settings.helper,
+        )
+        if is_new:
+            self._found = None
+        return is_new
+
     async def get(self, server: URL) -> Credential | None:
         """Give the credential, None for nobody. `server`: who asks for it, told to a helper.
 
@@ -99,8 +111,10 @@ class Credentials:
             # On failure a helper's stdout bears a message and no credential.
             said = first_line(errors) or first_line(output) or "it said nothing"
             raise UpstreamDenied(f"credential helper {helper.command} failed ({code}): {said}")
-        self._found, self._found_at = _read_credential(helper.command, output), loop_now()
-        return self._found
+        credential = _read_credential(helper.command, output)
+        if helper == self._settings.helper:  # it may have been replaced meanwhile
+            self._found, self._found_at = credential, loop_now()
+        return credential
 
     async def aclose(self) -> None:
         """End a helper that runs."""

@@ -3,6 +3,7 @@
 Source: OCI distribution-spec "Pulling"; Docker Hub's quirks as noted where they matter.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -37,6 +38,7 @@ from engine.upstream.reply import content_length, digest_header, media_type, nex
 from engine.upstream.span import range_header, read_span
 from engine.upstream.token_service import TokenService
 from engine.upstream.tokens import TokenCache
+from engine.upstream.trust import make_context
 
 _DEFAULT_LIMITS = Limits()
 
@@ -52,6 +54,8 @@ class _Reply:
 class Registry:
     """Implements `Upstream`. Nothing is contacted until something is asked for.
 
+    Reads the files that its TLS needs; raises `PemError`.
+
     `counts` and `rate_limit` are for metrics: read them at any time.
     """
 
@@ -60,7 +64,7 @@ class Registry:
         self.counts = Counts()
         self.rate_limit: RateLimit | None = None
         self._limits = limits
-        self._client = Client(limits)
+        self._client = Client(limits, make_context(settings))
         courier = Courier(self._client, limits, self.counts)
         guard = self._guard = RateGuard(settings.namespace, limits, self.counts)
         self._auth = _authenticator(settings, limits, courier, guard, self.counts)
@@ -68,6 +72,15 @@ class Registry:
         self._operations = Operations(
             settings.namespace, settings.max_connections, limits, self.counts, guard
         )
+
+    async def adopt(self, settings: UpstreamSettings) -> None:
+        """Go by other settings from now on; the files of TLS are read again. Raises `PemError`.
+
+        `url` and `max_connections` are the same ones. What is under way goes on as it began.
+        """
+        self._client.context = await asyncio.to_thread(make_context, settings)
+        self._auth.adopt(settings)
+        self.settings = settings
 
     def _note_limits(self, limits: RateLimit) -> None:
         self.rate_limit = limits

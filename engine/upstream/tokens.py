@@ -75,6 +75,10 @@ class TokenCache:
         self._tokens: dict[Grant, Token] = {}
         self._flight: SingleFlight[Grant, Token] = SingleFlight()
 
+    def clear(self) -> None:
+        """Forget all tokens; one that is being fetched is kept for its time."""
+        self._tokens.clear()
+
     async def get(self, grant: Grant, now: float) -> Token:
         """Give a token that is good for a while yet. Raises what the fetch raises."""
         token = self._tokens.get(grant)

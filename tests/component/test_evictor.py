@@ -73,7 +73,7 @@ async def test_goes_down_to_the_low_watermark_and_what_is_evicted_is_fetched_ane
     async with small_cache(tmp_path, upstream, policy="lru", maxsize_bytes=4 * MIB) as cache:
         digests = [await pull_bytes(cache, upstream, seed) for seed in range(30)]
         cache._store.space.resize(2 * MIB)
-        cache.evictor._settings = replace(cache.evictor._settings, maxsize_bytes=2 * MIB)
+        cache.evictor.settings = replace(cache.evictor.settings, maxsize_bytes=2 * MIB)
         await cache.evictor.evict_once(later())
         assert 0.85 * 2 * MIB < disk_bytes(tmp_path) <= 0.9 * 2 * MIB
         assert stored_digests(tmp_path) == set(digests[-18:])
@@ -95,7 +95,7 @@ async def test_what_was_used_last_stays_even_if_only_memory_knows(tmp_path: Path
 
 async def shrink(cache: Cache, maxsize_bytes: int) -> None:
     """Have less room from now on."""
-    cache.evictor._settings = replace(cache.evictor._settings, maxsize_bytes=maxsize_bytes)
+    cache.evictor.settings = replace(cache.evictor.settings, maxsize_bytes=maxsize_bytes)
     await cache.evictor.adjust()
 
 

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.settings import EngineSettings, UpstreamSettings
-from server.app import open_api, run
+from server.app import run
 from server.exchange import Handler
 from server.instruments import Instruments
+from server.opening import open_api
+from server.reloader import Reloader
 from server.settings import HTTPSettings, Listener, LogFormat, LogSettings, ServerSettings
 from tests.fakes.transport import ScriptedHandler
 
 
 @asynccontextmanager
-async def open_scripted(instruments: Instruments) -> AsyncIterator[Handler]:
+async def open_scripted(instruments: Instruments, _: Reloader) -> AsyncIterator[Handler]:
     """Serve what tests/fakes/transport.py knows."""
     yield ScriptedHandler(instruments.settings.engine.data_directory)
 

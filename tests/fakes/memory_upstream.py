@@ -52,6 +52,9 @@ class MemoryUpstream:
         assert settings == self.settings
         return self
 
+    async def adopt(self, settings: UpstreamSettings) -> None:
+        self.settings = settings
+
     async def head_manifest(
         self, repository: Repository, reference: Reference, *, deadline: float
     ) -> ManifestHead:

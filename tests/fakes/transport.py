@@ -10,8 +10,9 @@ for `release`, `/half` stops in the middle of its body; `/late/N` sends once `re
 import asyncio
 import os
 import socket
+import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ class ScriptedHandler:
         self._path = path
         self.targets: list[bytes] = []
         self.headers: list[bytes | None] = []
+        self.names: list[str | None] = []
         self.release = asyncio.Event()
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -49,6 +51,7 @@ class ScriptedHandler:
     def respond_now(self, exchange: Exchange) -> bool:
         self.targets.append(exchange.target)
         self.headers.append(exchange.header(b"x-test"))
+        self.names.append(exchange.certificate_name)
         name, length = _split(exchange.target)
         if name == b"hit":
             exchange.send(head_of(length), b"" if exchange.method == b"HEAD" else pattern(length))
@@ -228,7 +231,7 @@ class Client:
         self.writer.transport.abort()
         try:
             await self.writer.wait_closed()
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return
 
 
@@ -241,6 +244,7 @@ class Site:
     records: Records
     port: int
     server: asyncio.Server
+    tls: ssl.SSLContext | None = None  # what its clients begin with
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self, *, receive_buffer_bytes: int | None = None) -> Client:
@@ -249,7 +253,10 @@ class Site:
         if receive_buffer_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         await self.endpoint.loop.sock_connect(sock, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=sock, limit=2**16)
+        name = None if self.tls is None else "127.0.0.1"
+        reader, writer = await asyncio.open_connection(
+            sock=sock, limit=2**16, ssl=self.tls, server_hostname=name
+        )
         client = Client(reader, writer)
         self.clients.append(client)
         return client
@@ -257,14 +264,21 @@ class Site:
 
 @asynccontextmanager
 async def open_site(
-    path: Path, limits: Limits | None = None, headers: tuple[tuple[str, str], ...] = ()
+    path: Path,
+    limits: Limits | None = None,
+    headers: tuple[tuple[str, str], ...] = (),
+    connect: Callable[[Endpoint], Connection] = Connection,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Site]:
-    """Serve a `ScriptedHandler` whose files are under `path`."""
+    """Serve a `ScriptedHandler` whose files are under `path`.
+
+    `connect` makes connections, to which clients speak as `tls` has it.
+    """
     handler, records = ScriptedHandler(path), Records()
     endpoint = Endpoint(handler, headers=headers, limits=limits, observers=(records,))
-    server = await endpoint.loop.create_server(lambda: Connection(endpoint), "127.0.0.1", 0)
+    server = await endpoint.loop.create_server(lambda: connect(endpoint), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    site = Site(endpoint, handler, records, port, server)
+    site = Site(endpoint, handler, records, port, server, tls)
     try:
         yield site
     finally:

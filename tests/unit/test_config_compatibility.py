@@ -214,8 +214,7 @@ def test_every_key_of_the_reference_is_known_and_the_unused_ones_are_named(
         *("storage.cache.blobdescriptorsize", "storage.cache.layerinfo"),
         *("storage.maintenance.uploadpurging", "storage.maintenance.readonly"),
         *("middleware", "reporting", "http.host", "http.secret", "http.relativeurls"),
-        *("http.tls.key", "http.tls.clientcas", "http.tls.clientauth", "http.tls.minimumtls"),
-        *("http.tls.ciphersuites", "http.tls.letsencrypt.email", "http.tls.letsencrypt.hosts"),
+        *("http.tls.letsencrypt.email", "http.tls.letsencrypt.hosts"),
         *("http.tls.letsencrypt.directoryurl", "http.http2", "http.h2c", "health"),
         *("proxy.cachewritetimeout", "compatibility", "validation", "policy"),
     }

@@ -6,6 +6,7 @@ import pytest
 
 from engine.settings import HelperSettings, UpstreamSettings
 from server.config import ConfigError, load
+from tests.fakes.authority import Authority
 
 HUB_ALIASES = ("index.docker.io", "registry-1.docker.io")
 
@@ -208,3 +209,40 @@ def test_a_password_is_not_in_a_settings_repr(tmp_path: Path) -> None:
         tmp_path, "proxy: {remoteurl: 'https://x.example', username: bob, password: hunter2}\n"
     )
     assert "hunter2" not in repr(upstreams)
+
+
+def test_tls_to_upstream_is_configured_by_files(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("mirror")
+    text = (
+        f"upstreams: {{registry.example: {{ca: {authority.path}, certificate: {pair.certificate}, "
+        f"key: {pair.key}}}, lab.example: {{insecure: true}}}}"
+    )
+    (tmp_path / "config.yml").write_text("version: 0.1\n" + text)
+    settings = load(tmp_path / "config.yml", {"HOME": "/home/bob"})
+    _, registry, lab = settings.engine.upstreams
+    assert (registry.ca, registry.certificate, registry.key, registry.is_insecure) == (
+        *map(str, (authority.path, pair.certificate, pair.key)),
+        False,
+    )
+    assert lab.is_insecure
+    (warning,) = [each for each in settings.warnings if "NOT verified" in each]
+    assert "upstreams.lab.example.insecure" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "key_path"),
+    [
+        ("ca: /nowhere/ca.pem", "proxy.ca"),
+        ("certificate: /nowhere/c.pem, key: /nowhere/k.pem", "proxy.certificate"),
+        ("certificate: /nowhere/c.pem", "proxy.key"),
+        ("key: /nowhere/k.pem", "proxy.certificate"),
+        ("insecure: perhaps", "proxy.insecure"),
+    ],
+)
+def test_tls_to_upstream_that_cannot_be_is_a_problem(
+    tmp_path: Path, text: str, key_path: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_upstreams(tmp_path, f"proxy: {{remoteurl: 'https://x.example', {text}}}")
+    assert [problem.key_path for problem in raised.value.problems] == [key_path]

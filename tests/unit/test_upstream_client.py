@@ -28,10 +28,6 @@ KEY = ConnectionKey("registry.test", 443, True, True, None, None, None)
             "name does not resolve: Name not known",
         ),
         (socket.gaierror(-2, "Name not known"), "name does not resolve: Name not known"),
-        (
-            aiohttp.ClientConnectorCertificateError(KEY, Exception("self-signed")),
-            "certificate is not trusted: self-signed",
-        ),
         (aiohttp.ConnectionTimeoutError(), "connecting timed out"),
         (aiohttp.ServerDisconnectedError(), "closed the connection without an answer"),
         (aiohttp.ClientPayloadError("details"), "the body broke off"),
