@@ -24,17 +24,23 @@ from engine.errors import StorageError
 from engine.layout import Layout
 from server import logs
 from server.access import open_gate
+from server.access_gate import Access, AccessGate
 from server.access_log import AccessLog, Renderer
+from server.access_rules import Rules
 from server.accounts_file import AccountsError
 from server.api import Api
 from server.control import open_control
 from server.endpoint import Endpoint, Observer
 from server.exchange import Handler
+from server.forwarded import ForwardedGate
 from server.health import Health
 from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
+from server.networks import Networks
 from server.protocol import Connection
-from server.settings import Listener, ServerSettings
+from server.proxy_connection import ProxiedConnection, ProxyFaults
+from server.routes import Router
+from server.settings import HTTPSettings, Listener, ServerSettings
 from server.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -44,6 +50,7 @@ EXIT_CONFIGURATION = 2
 
 _DEBUG_CONNECTIONS = 64
 
+Connect = Callable[[], asyncio.BaseProtocol]
 OpenHandler = Callable[[ServerSettings], AbstractAsyncContextManager[Handler]]
 
 
@@ -52,16 +59,29 @@ async def open_api(settings: ServerSettings) -> AsyncIterator[Handler]:
     """Open the cache and the API over it. Raises what `Cache.open` and `open_gate` raise."""
     cache = await Cache.open(settings.engine)
     try:
-        api = Tally(Api(cache, settings))
+        access = None if settings.access is None else Access(Rules(settings.access))
+        api = Tally(Api(cache, settings, access=access))
         path = Layout(settings.engine.data_directory).control_path
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(open_control(cache, api.answers, path))
-            if settings.auth is None:
-                yield api
-            else:
-                yield await stack.enter_async_context(open_gate(api, settings.auth))
+            yield await _open_gates(stack, api, settings, access)
     finally:
         await cache.aclose()
+
+
+async def _open_gates(
+    stack: AsyncExitStack, api: Handler, settings: ServerSettings, access: Access | None
+) -> Handler:
+    """Put before the API what is configured, the last gate first: whence, who, and what."""
+    handler = api
+    if access is not None:
+        router = Router(settings.engine.upstreams, settings.http.prefix)
+        handler = AccessGate(handler, access, router)
+    if settings.auth is not None:
+        handler = await stack.enter_async_context(open_gate(handler, settings.auth))
+    if settings.http.trustedproxies:
+        handler = ForwardedGate(handler, Networks(settings.http.trustedproxies))
+    return handler
 
 
 def run(settings: ServerSettings, open_handler: OpenHandler = open_api) -> int:
@@ -118,14 +138,21 @@ class Server:
             self._health, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS)
         )
         stack.push_async_callback(debug.drain, 0)
-        await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
+        await _listen(
+            stack,
+            debug,
+            settings.http.debug_listeners,
+            "debug port open",
+            lambda: Connection(debug),
+        )
         handler = await stack.enter_async_context(self._open_handler(settings))
         self._endpoint = Endpoint(
             handler, headers=settings.http.headers, limits=self._limits, observers=observers
         )
         stack.push_async_callback(self._drain, self._endpoint)
         self._log_routing()
-        await _listen(stack, self._endpoint, settings.http.listeners, "listening")
+        connect = _choose_connect(self._endpoint, settings.http)
+        await _listen(stack, self._endpoint, settings.http.listeners, "listening", connect)
         self._health.is_ready = True
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
@@ -167,24 +194,39 @@ class Server:
         logger.info("signal name=SIGHUP: the configuration is read at start only")
 
 
+def _choose_connect(endpoint: Endpoint, http: HTTPSettings) -> Connect:
+    """Choose what a new connection is to the main port."""
+
+    def connect() -> Connection:
+        return Connection(endpoint)
+
+    if not http.has_proxy_header:
+        return connect
+    trusted, faults = Networks(http.trustedproxies), ProxyFaults()
+    return lambda: ProxiedConnection(endpoint, connect, trusted, faults)
+
+
 async def _listen(
-    stack: AsyncExitStack, endpoint: Endpoint, listeners: tuple[Listener, ...], event: str
+    stack: AsyncExitStack,
+    endpoint: Endpoint,
+    listeners: tuple[Listener, ...],
+    event: str,
+    connect: Connect,
 ) -> None:
     """Accept connections for `endpoint` until the stack unwinds. Raises `ListenError`."""
     all_opened = open_listeners(listeners)
     for opened in all_opened:
         stack.callback(opened.close)
     for opened in all_opened:
-        server = await _accept(opened, endpoint)
+        server = await _accept(opened, endpoint.loop, connect)
         stack.callback(server.close)
         logger.info("%s addr=%s", event, opened.address)
 
 
-async def _accept(opened: OpenListener, endpoint: Endpoint) -> asyncio.Server:
-    def connect() -> Connection:
-        return Connection(endpoint)
-
-    loop, sock = endpoint.loop, opened.sock
+async def _accept(
+    opened: OpenListener, loop: asyncio.AbstractEventLoop, connect: Connect
+) -> asyncio.Server:
+    sock = opened.sock
     if opened.address.path:
         return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG)
     return await loop.create_server(connect, sock=sock, backlog=BACKLOG)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.policies import POLICIES
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings, VerifySettings
+from server.config_access import build_access
 from server.config_auth import build_auth
 from server.config_http import build_http, find_exposed
 from server.config_schema import OTHER_DRIVERS
@@ -60,6 +61,7 @@ def build(
         http=http,
         log=_build_log(root),
         auth=auth,
+        access=build_access(root.section("access"), upstreams, http, auth),
         tags_max=root.section("tags").value("maxtags", _parse_maxtags, 0),
         # As in distribution: what is not positive means the default.
         catalog_max=max(0, root.section("catalog").value("maxentries", parse_int, 0))

@@ -40,6 +40,10 @@ class Line(Protocol):
         """The client's address."""
 
     @property
+    def certificate_name(self) -> str | None:
+        """Whose client certificate was verified; see `Exchange`."""
+
+    @property
     def head_ends(self) -> HeadEnds:
         """What every head ends with."""
 
@@ -52,18 +56,21 @@ class ConnectionExchange:
 
     __slots__ = (
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
-        "_started_at", "cache_status", "cause", "digest", "http_version", "is_answered",
-        "is_started", "keeps_alive", "method", "remote", "status", "target", "upstream",
+        "_started_at", "cache_status", "cause", "certificate_name", "digest", "http_version",
+        "is_answered", "is_started", "keeps_alive", "method", "remote", "status", "target",
+        "upstream", "user",
     )  # fmt: skip
 
     def __init__(self, line: Line, request: Request) -> None:
         self.method, self.target, self.http_version, self._fields, _, self.keeps_alive = request
         self.remote = line.remote
+        self.certificate_name = line.certificate_name
         self.status = 0
         self.cache_status = ""
         self.upstream = ""
         self.digest = ""
         self.cause = ""
+        self.user = ""
         self.is_started = False  # a head has left
         self.is_answered = False  # all of the response is with the flow, or none will be any more
         self._line = line

@@ -24,6 +24,11 @@ class Exchange(Protocol):
     target: bytes  # the request target in origin form; an absolute one's authority is the Host
     http_version: str  # "1.1" or "1.0"
     remote: str  # the client's address, for logs
+    # The verified client certificate's common name, else its first alternative name.
+    certificate_name: str | None
+
+    # Set by the gate: whom the client has logged in as; empty where nobody is asked.
+    user: str
 
     # Set by the API for the access log.
     status: int

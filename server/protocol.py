@@ -39,8 +39,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer", "_endpoint", "_exchange", "_fields", "_is_closed", "_is_eof", "_is_fresh",
         "_is_last", "_is_lingering", "_is_paused", "_is_scheduled", "_lingered_bytes", "_loop",
-        "_must_linger", "_parser", "_request_count", "_task", "_transport", "_url", "flow",
-        "head_ends", "remote", "watch",
+        "_must_linger", "_parser", "_request_count", "_task", "_transport", "_url",
+        "certificate_name", "flow", "head_ends", "remote", "watch",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._loop = endpoint.loop
         self.head_ends = endpoint.head_ends
         self.watch = Watch(self._loop.time())
+        self.certificate_name: str | None = None
         # The request under way
         self._is_fresh = True  # nothing has arrived yet
         self._buffer = b""
@@ -78,7 +79,7 @@ class Connection(asyncio.Protocol):
             self._loop,
             self._flow_ready,
         )
-        self.remote = _describe(transport.get_extra_info("peername"))
+        self.remote = describe_peer(transport.get_extra_info("peername"))
         if not self._endpoint.admit(self):
             self.abort()
 
@@ -349,7 +350,7 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
-def _describe(peername: object) -> str:
+def describe_peer(peername: object) -> str:
     """Give a peer's address for logs: without its port, IPv4 as IPv4, a unix socket as `unix`."""
     if not isinstance(peername, tuple):
         return "unix"
