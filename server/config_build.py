@@ -49,7 +49,9 @@ def build(
     auth = build_auth(root.section("auth"))
     upstreams = build_upstreams(root, has_file=has_file)
     http = build_http(root.section("http"))
-    _warn_of_exposure(root, upstreams, http, auth)
+    access = build_access(root.section("access"), upstreams, http, auth)
+    if access is None or auth is not None:
+        _warn_of_exposure(root, upstreams, http, auth)
     engine = EngineSettings(
         data_directory=_choose_directory(root.section("storage"), environ),
         upstreams=upstreams,
@@ -61,7 +63,7 @@ def build(
         http=http,
         log=_build_log(root),
         auth=auth,
-        access=build_access(root.section("access"), upstreams, http, auth),
+        access=access,
         tags_max=root.section("tags").value("maxtags", _parse_maxtags, 0),
         # As in distribution: what is not positive means the default.
         catalog_max=max(0, root.section("catalog").value("maxentries", parse_int, 0))
