@@ -16,6 +16,7 @@ from engine.errors import CacheError
 from server.accounts_file import DEFAULT_USER, provision
 from server.errors import describe
 from server.exchange import Exchange, Handler
+from server.htpasswd import parse_credentials
 from server.logins import Logins
 from server.refusals import Refusal, Unauthorized
 from server.reply import send_problem
@@ -68,7 +69,11 @@ class Gate:
         if authorization is None:
             self._refuse(exchange, Unauthorized(self._realm))
             return True
-        return self._logins.is_right(authorization) and self._handler.respond_now(exchange)
+        user = self._logins.find_user(authorization)
+        if user is None:
+            return False
+        exchange.user = _decode(user)
+        return self._handler.respond_now(exchange)
 
     async def respond(self, exchange: Exchange) -> None:
         """Check the credentials; pass on, or refuse with 401, or with 429 after many failures."""
@@ -82,11 +87,21 @@ class Gate:
 
     async def _admit(self, exchange: Exchange) -> None:
         authorization = exchange.header(b"authorization")
-        if authorization is None or not await self._logins.judge(authorization, exchange.remote):
+        credentials = None if authorization is None else parse_credentials(authorization)
+        if (
+            authorization is None
+            or credentials is None
+            or not await self._logins.judge(authorization, exchange.remote)
+        ):
             raise Unauthorized(self._realm)
+        exchange.user = _decode(credentials.user)
 
     def _refuse(self, exchange: Exchange, error: Exception) -> None:
         send_problem(exchange, describe(error, exchange.header(b"user-agent")))
+
+
+def _decode(user: bytes) -> str:
+    return user.decode("utf-8", "backslashreplace")
 
 
 def _is_open(exchange: Exchange) -> bool:

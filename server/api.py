@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from engine.cache import Cache
 from engine.errors import CacheError, InvalidName, StorageError
+from server.access_gate import Access
 from server.blobs import Blobs
 from server.errors import describe
 from server.exchange import Exchange
@@ -44,17 +45,24 @@ logger = logging.getLogger(__name__)
 
 
 class Api:
-    """Answers exchanges from the cache. `clock` tells unix seconds."""
+    """Answers exchanges from the cache. `clock` tells unix seconds.
+
+    Lists show what `access` allows; all else is judged by a gate before this.
+    """
 
     def __init__(
-        self, cache: Cache, settings: ServerSettings, clock: Callable[[], float] = time.time
+        self,
+        cache: Cache,
+        settings: ServerSettings,
+        clock: Callable[[], float] = time.time,
+        access: Access | None = None,
     ) -> None:
         self._router = Router(settings.engine.upstreams, settings.http.prefix)
         stored = StoredSender(cache, clock)
         self._blobs = Blobs(cache, stored)
         self._manifests = Manifests(cache, stored)
-        self._tags = Tags(cache, settings.tags_max)
-        self._catalog = Catalog(cache, settings.catalog_max)
+        self._tags = Tags(cache, settings.tags_max, access)
+        self._catalog = Catalog(cache, settings.catalog_max, access)
         self._referrers = Referrers(cache)
         self._faults = FaultLog()
 

@@ -24,7 +24,7 @@ from engine.errors import StorageError
 from engine.layout import Layout
 from engine.pem import PemError
 from server import logs
-from server.accepting import Connect, accept_all
+from server.accepting import Connect, accept_all, after_proxy_header
 from server.access_log import AccessLog, make_renderer
 from server.accounts_file import AccountsError
 from server.api import Api
@@ -123,6 +123,7 @@ class Server:
         operator = await stack.enter_async_context(open_operator(instruments))
         await self._open_debug_port(stack, operator)
         connect = await self._open_certificates(stack)
+        begin_connection = after_proxy_header(settings.http, connect)
         handler = await stack.enter_async_context(self._open_handler(instruments, self._reloader))
         path = Layout(settings.engine.data_directory).control_path
         await stack.enter_async_context(open_control(operator, path))
@@ -137,7 +138,7 @@ class Server:
         stack.push_async_callback(self._drain, endpoint)
         self._log_routing()
         listeners = settings.http.listeners
-        addresses = await accept_all(stack, endpoint, listeners, "listening", connect)
+        addresses = await accept_all(stack, endpoint, listeners, "listening", begin_connection)
         instruments.clients_at += [self._url_of(address) for address in addresses]
         self._health.is_ready = True
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.policies import POLICIES
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings, VerifySettings
+from server.config_access import build_access
 from server.config_auth import build_auth
 from server.config_http import build_http, find_exposed
 from server.config_schema import OTHER_DRIVERS
@@ -55,7 +56,9 @@ def build(
     auth = build_auth(root.section("auth"))
     upstreams = build_upstreams(root, has_file=has_file)
     http = build_http(root.section("http"))
-    _warn_of_exposure(root, upstreams, http, auth)
+    access = build_access(root.section("access"), upstreams, http, auth)
+    if access is None or auth is not None:
+        _warn_of_exposure(root, upstreams, http, auth)
     engine = EngineSettings(
         data_directory=_choose_directory(root.section("storage"), environ),
         upstreams=upstreams,
@@ -67,6 +70,7 @@ def build(
         http=http,
         log=_build_log(root),
         auth=auth,
+        access=access,
         tags_max=root.section("tags").value("maxtags", _parse_maxtags, 0),
         # As in distribution: what is not positive means the default.
         catalog_max=max(0, root.section("catalog").value("maxentries", parse_int, 0))

@@ -17,6 +17,7 @@ from server.config_values import (
     parse_header_name,
     parse_header_value,
     parse_metrics_path,
+    parse_network,
     parse_path_prefix,
 )
 from server.settings import HTTPSettings, Listener
@@ -41,6 +42,8 @@ def build_http(http: Reader) -> HTTPSettings:
         debug_listeners=_read_listeners(debug),
         prometheus_path=_read_metrics_path(debug.section("prometheus")),
         debug_token=_read_token(debug),
+        trustedproxies=tuple(http.values("trustedproxies", parse_network)),
+        has_proxy_header=_read_proxy_protocol(http),
     )
 
 
@@ -102,3 +105,11 @@ def _read_headers(headers: Reader) -> tuple[tuple[str, str], ...]:
 def _read_metrics_path(prometheus: Reader) -> str:
     path = prometheus.value("path", parse_metrics_path, _METRICS_PATH)
     return path if prometheus.value("enabled", parse_bool, False) else ""
+
+
+def _read_proxy_protocol(http: Reader) -> bool:
+    is_on = http.value("proxyprotocol", parse_bool, False)
+    if is_on and not http.texts("trustedproxies"):
+        expected = "http.trustedproxies as well, as no connection would be accepted otherwise"
+        http.add_problem("proxyprotocol", "no proxy to trust", expected)
+    return is_on

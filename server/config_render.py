@@ -9,6 +9,8 @@ from typing import TypeAlias
 from engine.settings import EngineSettings, EvictionSettings, UpstreamSettings
 from server.config_values import format_duration, format_fraction
 from server.settings import (
+    AccessRule,
+    AccessSettings,
     ClientAuth,
     HtpasswdSettings,
     HTTPSettings,
@@ -32,6 +34,7 @@ def render(settings: ServerSettings) -> dict[str, Plain]:
         "log": _render_log(settings.log),
         "storage": {"filesystem": {"rootdirectory": str(engine.data_directory)}},
         "auth": _render_auth(settings.auth),
+        **_render_access(settings.access),
         "http": _render_http(settings.http),
         "catalog": {"maxentries": settings.catalog_max},
         "tags": {"maxtags": settings.tags_max},
@@ -57,6 +60,25 @@ def _render_auth(auth: HtpasswdSettings | None) -> Plain:
     return {"htpasswd": {"realm": auth.realm, "path": str(auth.path)}}
 
 
+def _render_access(access: AccessSettings | None) -> dict[str, Plain]:
+    """Give no section where there are no rules: an empty one would deny everything."""
+    if access is None:
+        return {}
+    default = "allow" if access.is_allowed_by_default else "deny"
+    return {"access": {"default": default, "rules": [_render_rule(one) for one in access.rules]}}
+
+
+def _render_rule(rule: AccessRule) -> dict[str, Plain]:
+    lists: dict[str, Plain] = {
+        "networks": list(rule.networks),
+        "users": list(rule.users),
+        "certificates": list(rule.certificates),
+        "allow": list(rule.allow),
+        "deny": list(rule.deny),
+    }
+    return {key: values for key, values in lists.items() if values}
+
+
 def _render_http(http: HTTPSettings) -> dict[str, Plain]:
     headers: dict[str, list[str]] = {}
     for name, value in http.headers:
@@ -70,6 +92,8 @@ def _render_http(http: HTTPSettings) -> dict[str, Plain]:
         "headers": headers,
         "draintimeout": format_duration(http.draintimeout_s),
         "tls": {} if http.tls is None else _render_tls(http.tls),
+        "trustedproxies": list(http.trustedproxies),
+        "proxyprotocol": http.has_proxy_header,
         "debug": {
             "addr": [str(listener) for listener in http.debug_listeners],
             "prometheus": prometheus,

@@ -131,6 +131,17 @@ _AUTH = Section(
     has_shorthand=True,
 )
 
+_ACCESS = Section(
+    {
+        "default": Leaf(),
+        "rules": Listing(
+            Section(
+                dict.fromkeys(("networks", "users", "certificates", "allow", "deny"), _LEAVES),
+            )
+        ),
+    }
+)
+
 _HTTP = Section(
     {
         "addr": _LEAVES,
@@ -159,6 +170,8 @@ _HTTP = Section(
             }
         ),
         "headers": _HEADERS,
+        "trustedproxies": _LEAVES,
+        "proxyprotocol": Leaf(),
         "debug": Section(
             {
                 "addr": _LEAVES,
@@ -259,6 +272,7 @@ ROOT = Section(
         "loglevel": Leaf(),
         "storage": _STORAGE,
         "auth": _AUTH,
+        "access": _ACCESS,
         "middleware": Table(
             Listing(Section({"name": Leaf(), "disabled": Leaf(), "options": Free()})),
             is_used=False,

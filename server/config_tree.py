@@ -144,6 +144,13 @@ class Reader:
         table = self.section(key)
         return ((name, table.section(name)) for name in table.keys)
 
+    def elements(self, key: str) -> "list[Reader]":
+        """Read a list of mappings."""
+        node = self._members.get(key)
+        nodes = node if isinstance(node, list) else []
+        path = (*self.path, key)
+        return [Reader(one, (*path, str(at)), self.report) for at, one in enumerate(nodes)]
+
     def node(self, key: str) -> Node:
         """Give what is at `key`, whatever its shape."""
         return self._members.get(key)

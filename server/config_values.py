@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from server.config_tree import InvalidValue, mask, show
+from server.networks import parse_network as read_network
 from server.settings import Listener
 
 _NANOSECONDS = {
@@ -225,6 +226,14 @@ def parse_metrics_path(text: str) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]+", text):
         raise InvalidValue("a path such as /metrics")
     return text
+
+
+def parse_network(text: str) -> str:
+    """Read a network, an address, or `unix`."""
+    try:
+        return read_network(text)
+    except ValueError as exc:
+        raise InvalidValue("a network such as 10.0.0.0/8, an address, or unix") from exc
 
 
 def parse_pin(text: str) -> str:

@@ -58,8 +58,7 @@ class ConnectionExchange:
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
         "_started_at", "cache_status", "cause", "certificate_name", "digest", "first_byte_s",
         "http_version", "is_answered", "is_started", "keeps_alive", "method", "parcel", "remote",
-        "stands_on", "status", "target",
-        "upstream",
+        "stands_on", "status", "target", "upstream", "user",
     )  # fmt: skip
 
     def __init__(self, line: Line, request: Request) -> None:
@@ -74,6 +73,7 @@ class ConnectionExchange:
         self.stands_on: Content | None = None
         self.parcel: Parcel | None = None  # the answer, where it stands on something
         self.first_byte_s: float | None = None
+        self.user = ""
         self.is_started = False  # a head has left
         self.is_answered = False  # all of the response is with the flow, or none will be any more
         self._line = line

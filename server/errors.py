@@ -49,6 +49,7 @@ TABLE: dict[type[Exception], tuple[int, Code]] = {
     refusals.PageSizeInvalid: (400, Code.PAGINATION_NUMBER_INVALID),
     refusals.RangeUnsatisfiable: (416, Code.RANGE_INVALID),
     refusals.Unauthorized: (401, Code.UNAUTHORIZED),
+    refusals.AccessDenied: (403, Code.DENIED),
     refusals.LoginsLimited: (429, Code.TOOMANYREQUESTS),
     errors.NotFound: (404, Code.NAME_UNKNOWN),
     errors.RepositoryUnknown: (404, Code.NAME_UNKNOWN),

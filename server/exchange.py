@@ -30,6 +30,9 @@ class Exchange(Protocol):
     # The verified client certificate's common name, else its first alternative name.
     certificate_name: str | None
 
+    # Set by the gate: whom the client has logged in as; empty where nobody is asked.
+    user: str
+
     # Set by the API for the access log.
     status: int
     cache_status: str

@@ -77,9 +77,9 @@ class Logins:
             self._stamp = _UNREAD
             self._look_at = self._clock()
 
-    def is_right(self, authorization: bytes) -> bool:
-        """Whether the field is known to be right. False may also mean: ask `judge`."""
-        return self._is_current() and self._hash(authorization) in self._right
+    def find_user(self, authorization: bytes) -> bytes | None:
+        """Find whose the field is, if it is known to be right. None may also mean: ask `judge`."""
+        return self._right.get(self._hash(authorization)) if self._is_current() else None
 
     async def judge(self, authorization: bytes, address: str) -> bool:
         """Check the field as sent from `address`. Raises `LoginsLimited`.

@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         own = socket.socket(sock.family, socket.SOCK_STREAM, 0, os.dup(sock.fileno()))
         self.flow = self.open_flow(own, self._loop)
-        self.remote = _describe(transport.get_extra_info("peername"))
+        self.remote = describe_peer(transport.get_extra_info("peername"))
         if not self._endpoint.admit(self):
             self.abort()
 
@@ -400,7 +400,7 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
-def _describe(peername: object) -> str:
+def describe_peer(peername: object) -> str:
     """Give a peer's address for logs: without its port, IPv4 as IPv4, a unix socket as `unix`."""
     if not isinstance(peername, tuple):
         return "unix"

@@ -48,6 +48,14 @@ class Unauthorized(Refusal):
         self.realm = realm
 
 
+class AccessDenied(Refusal):
+    """A rule of the configuration, at `place` in it, keeps the client from what it asks for."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"denied by {place} in the configuration of this mirror")
+        self.place = place
+
+
 class LoginsLimited(Refusal):
     """Too many logins have failed, or wait, for another one to be tried now."""
 

@@ -81,6 +81,9 @@ class HTTPSettings:
     prometheus_path: str = ""  # empty = metrics off
     # What operators prove themselves by at the debug port; None = nobody may act there.
     debug_token: str | None = field(default=None, repr=False)
+    # Networks of proxies that are believed whom a request or a connection comes from.
+    trustedproxies: tuple[str, ...] = ()
+    has_proxy_header: bool = False  # every connection begins with one of the PROXY protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,28 @@ class HtpasswdSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessRule:
+    """A rule of `access.rules`: about whom (empty = everybody), and about what.
+
+    `networks` as `server.networks.parse_network` gives them; all else are globs.
+    """
+
+    networks: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()  # over the name of the client's certificate
+    allow: tuple[str, ...] = ()  # over `upstream/repository:tag`
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """The `access` section: the first rule that is about client and content decides."""
+
+    rules: tuple[AccessRule, ...] = ()
+    is_allowed_by_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Everything `serve` needs. `warnings` are said once at start."""
 
@@ -99,6 +124,7 @@ class ServerSettings:
     http: HTTPSettings = HTTPSettings()
     log: LogSettings = LogSettings()
     auth: HtpasswdSettings | None = None  # None = nobody is asked who they are
+    access: AccessSettings | None = None  # None = everybody may pull everything
     tags_max: int = 0  # distribution's `tags.maxtags`; 0 = no bound of a page
     catalog_max: int = 1000  # distribution's `catalog.maxentries`
     warnings: tuple[str, ...] = ()

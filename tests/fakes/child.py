@@ -32,9 +32,16 @@ def clean_environment(home: Path, **extra: str) -> dict[str, str]:
 
 
 class Child:
-    """A started process; `log` gets its standard output and error."""
+    """A started process; `log` gets its standard output and error. It inherits `pass_fds`."""
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
         self.log = log
         self._lines: list[str] = []
         self._is_at_end = False
@@ -45,6 +52,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
         )
         self._reader = threading.Thread(target=self._read, name=f"log of {argv[0]}", daemon=True)
         self._reader.start()

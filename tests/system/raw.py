@@ -36,13 +36,19 @@ class Answer:
 
 
 def ask(
-    address: str, target: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+    address: str,
+    target: str,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    source: str = "",
 ) -> Answer:
     """Make one request to `address` (host:port) and read the response to its end.
 
-    Raises `ConnectionError` where there is no answer.
+    `source`: the address of this machine's to come from. Raises `ConnectionError` where there is
+    no answer.
     """
-    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
+    own = (source, 0) if source else None
+    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S, source_address=own)
     try:
         connection.request(method, target, headers=dict(headers or {}))
         return read_answer(connection.getresponse())

@@ -11,10 +11,8 @@ import pytest
 
 from tests.fakes.accounts import basic, write_accounts
 from tests.fakes.clients import ClientFailed, Sandbox
-from tests.fakes.clients_containers import SkopeoByAddress
-from tests.fakes.clients_daemons import Containerd
+from tests.fakes.clients_as_users import ContainerdAsUser, SkopeoAsUser
 from tests.fakes.distribution import run_registry
-from tests.fakes.images import Image
 from tests.fakes.images_catalogue import catalogue
 from tests.fakes.mirror import Config, Mirror, Site, site_of
 from tests.fakes.upstream import ThreadedUpstream
@@ -129,14 +127,6 @@ def test_distribution_and_the_mirror_read_each_others_files(tmp_path: Path) -> N
         assert ask(registry.address, "/v2/", sent).status == 200
 
 
-class SkopeoAsUser(SkopeoByAddress):
-    """skopeo with credentials for the mirror on its command line."""
-
-    def pull_as(self, image: Image, credentials: str) -> None:
-        source = f"docker://{self.mirror}/{image.repository}:{image.tag}"
-        self._copy("--all", "--src-tls-verify=false", "--src-creds", credentials, source)
-
-
 @pytest.mark.clients
 def test_skopeo_logs_in(site: Site, tmp_path: Path) -> None:
     require_client(SkopeoAsUser)
@@ -153,15 +143,6 @@ def test_skopeo_logs_in(site: Site, tmp_path: Path) -> None:
         assert not client.expected(image) - client.hash_all(image)
 
 
-class ContainerdAsUser(Containerd):
-    """containerd with a header for the mirror in its hosts.toml."""
-
-    def set_header(self, authorization: str) -> None:
-        with (self.work / "hosts.d" / "docker.io" / "hosts.toml").open("a") as file:
-            file.write(f'[host."http://{self.mirror}".header]\n')
-            file.write(f'authorization = ["{authorization}"]\n')
-
-
 @pytest.mark.clients
 def test_containerd_logs_in_by_a_header(site: Site, tmp_path: Path) -> None:
     require_client(ContainerdAsUser)
@@ -173,6 +154,6 @@ def test_containerd_logs_in_by_a_header(site: Site, tmp_path: Path) -> None:
         with client.running():
             with pytest.raises(ClientFailed):
                 client.pull(image)
-            client.set_header(basic("ci", "right"))
+            client.log_in("ci", "right")
             client.pull(image)
             assert not client.expected(image) - client.hash_all(image)

@@ -1,0 +1,129 @@
+"""The gate before the API where `access` rules are configured: who may not pull is told so here.
+
+Invariant: what a client may not pull reaches neither the cache nor an upstream, whatever is stored
+and whatever other repositories link; lists show a client nothing but what it may pull. The
+request's own repository counts, so a blob that an allowed one links, too, is denied under
+the name of one that is not.
+
+It stands behind the gate that asks for credentials, whose word on the user it takes.
+"""
+
+import logging
+import time
+from collections import Counter
+from typing import NamedTuple, TypeAlias
+
+from engine.errors import InvalidName
+from engine.names import Location, Tag
+from server.access_rules import Client, Permissions, Rules, Scope, Verdict
+from server.errors import describe
+from server.exchange import Exchange, Handler
+from server.fault_log import FaultLog
+from server.memo import Memo
+from server.refusals import AccessDenied, Refusal
+from server.reply import send_problem
+from server.routes import (
+    BaseRoute,
+    BlobRoute,
+    CatalogRoute,
+    ManifestRoute,
+    ReferrersRoute,
+    RootRoute,
+    Router,
+    TagsRoute,
+)
+
+PullRoute: TypeAlias = BlobRoute | ManifestRoute | ReferrersRoute | TagsRoute
+
+logger = logging.getLogger(__name__)
+
+_MAX_SCOPES = 8_192
+
+
+class _Key(NamedTuple):
+    """A client and a repository."""
+
+    address: str
+    user: str
+    certificate: str | None
+    location: Location
+
+
+class Access:
+    """What clients may, remembered for those who come again."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._scopes: Memo[_Key, Scope] = Memo(_MAX_SCOPES)
+
+    def find_scope(self, exchange: Exchange, location: Location) -> Scope:
+        """Find what the client of an exchange may pull of a repository."""
+        key = _Key(exchange.remote, exchange.user, exchange.certificate_name, location)
+        scope = self._scopes.find(key)
+        if scope is None:
+            scope = self.find_permissions(exchange).find_scope(location)
+            self._scopes.add(key, scope)
+        return scope
+
+    def find_permissions(self, exchange: Exchange) -> Permissions:
+        """Work out what the client of an exchange may pull, for many repositories."""
+        client = Client(exchange.remote, exchange.user, exchange.certificate_name or "")
+        return self._rules.find_permissions(client)
+
+
+class AccessGate:
+    """Lets through to `handler` what the rules allow. `denied_counts` are by the rule's place."""
+
+    def __init__(self, handler: Handler, access: Access, router: Router) -> None:
+        self.denied_counts: Counter[str] = Counter()
+        self._handler = handler
+        self._access = access
+        self._router = router
+        self._faults = FaultLog()
+
+    def respond_now(self, exchange: Exchange) -> bool:
+        """Refuse what is denied; pass on everything else."""
+        return self._is_refused(exchange) or self._handler.respond_now(exchange)
+
+    async def respond(self, exchange: Exchange) -> None:
+        """As `respond_now`: an exchange that waited behind another one comes here at once."""
+        if not self._is_refused(exchange):
+            await self._handler.respond(exchange)
+
+    def _is_refused(self, exchange: Exchange) -> bool:
+        host = exchange.header(b"host") if self._router.heeds_host else None
+        try:
+            route = self._router.match(exchange.target, host)
+        except (Refusal, InvalidName):
+            return False  # it names nothing that could be pulled; the API says what is wrong
+        if isinstance(route, RootRoute | BaseRoute | CatalogRoute):
+            return False
+        verdict = self._judge(exchange, route)
+        if not verdict.is_allowed:
+            self._refuse(exchange, route, verdict)
+        return not verdict.is_allowed
+
+    def _judge(self, exchange: Exchange, route: PullRoute) -> Verdict:
+        scope = self._access.find_scope(exchange, route.asked.location)
+        if isinstance(route, ManifestRoute) and isinstance(route.reference, Tag):
+            return scope.judge_tag(route.reference)
+        return scope.untagged
+
+    def _refuse(self, exchange: Exchange, route: PullRoute, verdict: Verdict) -> None:
+        exchange.upstream = route.asked.location.upstream
+        problem = describe(AccessDenied(verdict.place), exchange.header(b"user-agent"))
+        send_problem(exchange, problem, route.asked.namespace)
+        self.denied_counts[verdict.place] += 1
+        key = (verdict.place, exchange.remote, exchange.user, route.asked.location)
+        suppressed = self._faults.admit(key, time.monotonic())
+        if suppressed is not None:
+            logger.warning(
+                "access denied rule=%s repository=%s remote=%s user=%s certificate=%r "
+                "suppressed=%d",
+                verdict.place,
+                route.asked.location,
+                exchange.remote,
+                exchange.user or "-",
+                exchange.certificate_name or "-",
+                suppressed,
+            )
