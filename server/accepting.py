@@ -30,7 +30,8 @@ async def accept_all(
 ) -> list[Listener]:
     """Accept connections for `endpoint` until the stack unwinds; return where.
 
-    `event` is what the log says of each, `begin` makes what a new connection begins as. Raises `ListenError`.
+    `event` is what the log says of each; `begin` makes what a new connection begins as. Raises
+    `ListenError`.
     """
     all_opened = open_listeners(listeners)
     for opened in all_opened:
