@@ -176,7 +176,7 @@ async def test_all_that_is_not_stored_shares_a_bounded_memory(tmp_path: Path) ->
     async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
         limit(cache, 0)
         windows = cache._blobs._windows = Windows(max_blocks=12)
-        bodies = [make_bytes(5_000_000, seed) for seed in range(3)]  # ten blocks each
+        bodies = [make_bytes(7_000_000, seed) for seed in range(3)]  # 14 blocks each
         digests = [upstream.content.add_blob(REPOSITORY, body) for body in bodies]
         readers = [await open_reader(cache, digest) for digest in digests]
         for reader in readers:
