@@ -28,6 +28,7 @@ from engine.reader import Reader
 from engine.single_flight import SingleFlight
 from engine.store import Store, may_serve
 from engine.upstream.api import Upstream
+from engine.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Blobs:
         self._running: dict[Digest, _Running] = {}  # the latest of each digest
         self._leads: set[_Running] = set()  # all of them
         self.tally = FillTally()
+        self._windows = Windows()
         self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
         self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)
 
@@ -242,7 +244,7 @@ class Blobs:
             await stream.aclose()
 
     def _start(self, location: Location, digest: Digest, link: LinkRecord | None) -> BlobLookup:
-        fill = Fill(digest, link.size_bytes if link else None)
+        fill = Fill(digest, link.size_bytes if link else None, self._windows)
         is_public = not self._upstreams[location.upstream].settings.has_credentials
         running = self._running[digest] = _Running(fill, location, is_public, time.time())
         self._leads.add(running)

@@ -20,6 +20,7 @@ from engine.errors import CacheError
 from engine.names import Digest
 from engine.pace import Pace, Seat
 from engine.window import Window
+from engine.windows import Windows
 
 HELD_BACK_BYTES = 64 * 1024
 # Readers that fell out of the window and have an upstream request each; more of them are cut.
@@ -39,7 +40,10 @@ class Outcome(Enum):
 class Fill:
     """Progress of one download (idea: pingora-cache `PartialHit`, but a failure is visible)."""
 
-    def __init__(self, digest: Digest, size_bytes: int | None) -> None:
+    def __init__(
+        self, digest: Digest, size_bytes: int | None, windows: Windows | None = None
+    ) -> None:
+        """`windows`: those that a window of this fill shares memory with."""
         self.digest = digest
         self.size_bytes = size_bytes  # None until a descriptor or upstream's headers say
         self.written_bytes = 0
@@ -54,6 +58,7 @@ class Fill:
         # Once it is not stored
         self.window: Window | None = None
         self.detour_count = 0
+        self._windows = windows or Windows()
         self._pace: Pace | None = None
         # The partial
         self._fd: int | None = None
@@ -150,6 +155,7 @@ class Fill:
         assert (error is None) == (outcome is Outcome.DONE)
         self.outcome = outcome
         self.error = error
+        self._close_unread()
         self._wake()
 
     def leave(self) -> None:
@@ -184,6 +190,7 @@ class Fill:
         """Leave a seat."""
         self._seats.discard(seat)
         self._let_go(seat)
+        self._close_unread()
         self._tell_pace()
 
     async def wait_changed(self) -> None:
@@ -191,10 +198,16 @@ class Fill:
         await self._changed.wait()
 
     def _begin_window(self) -> None:
-        self.window = Window(self.written_bytes)
+        if self.window is not None:
+            self._windows.close(self.window)
+        self.window = self._windows.open(self.written_bytes)
         self._pace = Pace(self.window, self._seats)
         for seat in self._seats:
             self._settle(seat)
+
+    def _close_unread(self) -> None:
+        if self.window is not None and self.outcome is not None and not self._seats:
+            self._windows.close(self.window)
 
     def _tell_pace(self) -> None:
         if self._pace is not None:

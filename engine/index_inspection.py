@@ -37,12 +37,6 @@ _SHARD = """
                 AND upstream = :upstream AND name = ifnull(:repository, name)))
     ORDER BY digest
 """
-_SHARE_OF_SHARD = """
-    SELECT count(*), coalesce(sum(size_bytes), 0) FROM blob
-    WHERE digest >= :first AND digest < :beyond AND state = 'valid' AND EXISTS (
-        SELECT 1 FROM link JOIN repository ON repository.id = link.repository_id
-        WHERE link.digest = blob.digest AND upstream = :upstream)
-"""
 _BLOB = """
     SELECT digest, size_bytes, (SELECT max(kind) FROM link WHERE link.digest = blob.digest),
         state, is_public, stored_at, used_at, use_count, verified_at,
@@ -88,7 +82,6 @@ _MEANING = """
     FROM tag JOIN repository ON repository.id = tag.repository_id
     WHERE tag.digest = :digest ORDER BY upstream, name, tag
 """
-_UPSTREAMS = "SELECT DISTINCT upstream FROM repository ORDER BY upstream"
 # Of what is stored, by when it was last used: one walk of `blob_by_use` for each span.
 _USED_BETWEEN = """
     SELECT count(*), coalesce(sum(size_bytes), 0) FROM blob
@@ -101,12 +94,6 @@ _BOOKS = """
     FROM usage
 """
 _DISK_BYTES = "SELECT disk_bytes FROM usage"
-# Uses within seconds of its storing are the pull that stored it.
-_SUMS = """
-    SELECT count(*), coalesce(sum(size_bytes), 0), coalesce(sum(state = 'evicting'), 0),
-        coalesce(sum(used_at > stored_at + 10), 0)
-    FROM blob WHERE digest >= :first AND digest < :beyond
-"""
 
 
 class IndexInspection:
@@ -124,7 +111,7 @@ class IndexInspection:
             "upstream": wanted.upstream,
             "repository": wanted.repository,
         }
-        for shard in _shards():
+        for shard in all_shards():
             for row in await self._connections.read(_SHARD, {**asked, **shard}):
                 yield _blob_view(row)
 
@@ -176,34 +163,11 @@ class IndexInspection:
         """All repositories that know of a digest."""
         return [LinkView(*row) for row in await self._connections.read(_LINKS, {"digest": digest})]
 
-    async def share_upstreams(self) -> dict[str, Share]:
-        """What each upstream's repositories have; what several have counts for each."""
-        shares: dict[str, Share] = {}
-        for (upstream,) in await self._connections.read(_UPSTREAMS, {}):
-            blob_count = stored_bytes = 0
-            for shard in _shards():
-                ((count, size_bytes),) = await self._connections.read(
-                    _SHARE_OF_SHARD, {**shard, "upstream": upstream}
-                )
-                blob_count += count
-                stored_bytes += size_bytes
-            shares[upstream] = Share(blob_count, stored_bytes)
-        return shares
-
     async def share_used(self, since: float, until: float) -> Share:
         """What was last used in a span of time, its end excluded."""
         asked: Row = {"since": since, "until": until}
         ((count, size_bytes),) = await self._connections.read(_USED_BETWEEN, asked)
         return Share(count, size_bytes)
-
-    async def sum_up(self) -> tuple[Share, int, int]:
-        """Count all blobs; how many are being evicted, how many were used after their pull."""
-        totals = [0, 0, 0, 0]
-        for shard in _shards():
-            (row,) = await self._connections.read(_SUMS, shard)
-            totals = [total + part for total, part in zip(totals, row, strict=True)]
-        count, size_bytes, leaving_count, reused_count = totals
-        return Share(count, size_bytes), leaving_count, reused_count
 
     async def count_disk_bytes(self) -> int:
         """What all blobs' files take, as the index has counted."""
@@ -216,7 +180,8 @@ class IndexInspection:
         return Books(*row)
 
 
-def _shards() -> list[Row]:
+def all_shards() -> list[Row]:
+    """The bounds of every shard, as parameters `first` and `beyond`."""
     return [_bounds(algorithm, shard) for algorithm in DIGEST_HEX_CHARS for shard in SHARDS]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.names import Digest
+from engine.names import Digest, Location, Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ class RepositoryView:
     stored_bytes: int
     own_bytes: int
     used_at: float | None
+
+    @property
+    def location(self) -> Location:
+        """Which repository it is."""
+        return Location(self.upstream, Repository(self.name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The newest bytes of a download that is not stored, for all who read along.
 
-Invariant: it holds bytes `start` up to without `end`, in blocks of `BLOCK_BYTES` from `base` on; at
-most `MAX_BLOCKS` of them, and bytes never change. A block goes only when a reader has read past it.
+Invariant: it holds bytes `start` up to without `end`, in blocks of `BLOCK_BYTES` from `base` on, at
+most `max_blocks` of them, and bytes never change. A block goes only when a reader has read past it.
+`max_blocks` may change at any time; what is too much then goes as it is read.
 Of each whole block a checksum stays, so that who falls behind can fetch it again and know that it
 got the bytes that were hashed here. xxh3 will do for that: the adversary would be the upstream
 itself, whose bytes the client hashes as well.
@@ -21,7 +22,7 @@ class Window:
     def __init__(self, base: int, max_blocks: int = MAX_BLOCKS) -> None:
         self.base = base
         self.end = base
-        self._max_blocks = max_blocks
+        self.max_blocks = max_blocks
         self.read_to = base  # by the fastest reader
         self._first = 0  # the number of the first block that is still here
         self._blocks: list[bytearray] = []  # each of its full size, however much is in it
@@ -33,14 +34,19 @@ class Window:
         return self.base + self._first * BLOCK_BYTES
 
     @property
+    def block_count(self) -> int:
+        """How many blocks it takes."""
+        return len(self._blocks)
+
+    @property
     def free_bytes(self) -> int:
         """How much may be appended without dropping anything."""
-        return (self._max_blocks - len(self._blocks)) * BLOCK_BYTES + self._last_free_bytes
+        return self._room_above(len(self._blocks))
 
     @property
     def room_bytes(self) -> int:
         """How much may be appended now, dropping what was read."""
-        return self.free_bytes + self._droppable_count * BLOCK_BYTES
+        return self._room_above(len(self._blocks) - self._droppable_count)
 
     def note_read(self, offset: int) -> None:
         """Note that a reader has all before `offset`, unless it is further on than the window."""
@@ -90,9 +96,12 @@ class Window:
     def _droppable_count(self) -> int:
         return (self.read_to - self.start) // BLOCK_BYTES if self.read_to > self.start else 0
 
+    def _room_above(self, block_count: int) -> int:
+        return max(0, self.max_blocks - block_count) * BLOCK_BYTES + self._last_free_bytes
+
     def _begin_block(self) -> None:
-        if len(self._blocks) == self._max_blocks:
-            assert self._droppable_count, "a window was overrun"
+        while len(self._blocks) >= self.max_blocks and self._droppable_count:
             del self._blocks[0]
             self._first += 1
+        assert len(self._blocks) < self.max_blocks, "a window was overrun"
         self._blocks.append(bytearray(BLOCK_BYTES))

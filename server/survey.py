@@ -12,8 +12,10 @@ import time
 from engine.errors import StorageError
 from engine.index_inspection import IndexInspection
 from engine.index_readonly import ReadOnlyConnections
+from engine.index_totals import IndexTotals
 from engine.index_views import RepositoryView
 from engine.layout import Layout
+from engine.names import Location, Repository
 from engine.outlook import Expected, Outlook
 from engine.settings import EngineSettings
 from server.facts import LargeFacts, SurveyFacts, VictimFacts
@@ -66,17 +68,19 @@ async def _read(settings: EngineSettings) -> SurveyFacts:
     layout = Layout(settings.data_directory)
     async with ReadOnlyConnections(layout.index_path) as connections:
         index = IndexInspection(connections)
-        total, _, _ = await index.sum_up()
-        locations = await index.list_locations()
-        views = [await index.describe_repository(location) for location in locations]
+        totals = IndexTotals(connections)
+        sums = await totals.sum_up()
+        views = await totals.describe_repositories(is_own_wanted=False)
         views.sort(key=lambda view: view.stored_bytes, reverse=True)
+        top = [Location(view.upstream, Repository(view.name)) for view in views[:_TOP]]
+        largest = [await index.describe_repository(location) for location in top]
         victims: list[VictimFacts] = []
         async for expected in Outlook(settings, connections).iter_victims():
             victims.append(_victim(expected))
             if len(victims) == _TOP:
                 break
-    largest = [_large(view) for view in views[:_TOP] if view.stored_bytes]
-    return SurveyFacts(time.time(), total.blob_count, len(views), largest, victims)
+    shown = [_large(view) for view in largest if view.stored_bytes]
+    return SurveyFacts(time.time(), sums.total.blob_count, len(views), shown, victims)
 
 
 def _large(view: RepositoryView) -> LargeFacts:

@@ -10,6 +10,7 @@ import click
 from engine.explanation import is_fresh
 from engine.index_inspection import IndexInspection
 from engine.index_readonly import ReadOnlyConnections
+from engine.index_totals import IndexTotals
 from engine.index_views import BlobFilter, RepositoryView, TagView
 from engine.names import Location
 from engine.settings import UpstreamSettings
@@ -17,6 +18,7 @@ from engine.subject import parse_location, parse_upstream
 from tools.options import Decorator, Site, grouped, site_command
 from tools.output import Column, Kind, Listing, Report, Value, show
 from tools.parameters import moment, size
+from tools.waiting import shown_wait
 
 _BLOBS = (
     Column("digest", "Digest"),
@@ -179,11 +181,15 @@ async def _list_blobs(site: Site, wanted: BlobFilter, ordering: Ordering) -> lis
 
 async def _list_repositories(site: Site, selection: Selection) -> list[RepositoryView]:
     async with ReadOnlyConnections(site.layout.index_path) as connections:
-        index = IndexInspection(connections)
-        return [
-            await index.describe_repository(location)
-            for location in await _choose_locations(site, index, selection)
-        ]
+        upstream, location = locate(selection, site.settings.upstreams)
+        if location is not None:
+            index = IndexInspection(connections)
+            chosen = await _choose_locations(site, index, selection)
+            return [await index.describe_repository(each) for each in chosen]
+        with shown_wait("counting", 2 * IndexTotals.SHARD_COUNT) as advance:
+            totals = IndexTotals(connections, advance)
+            views = await totals.describe_repositories(is_own_wanted=True)
+        return [view for view in views if upstream in (None, view.upstream)]
 
 
 async def _list_tags(site: Site, selection: Selection) -> list[TagView]:

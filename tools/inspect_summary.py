@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from engine.index_inspection import IndexInspection
 from engine.index_readonly import ReadOnlyConnections
+from engine.index_totals import IndexTotals
 from engine.index_views import RepositoryView, Share
 from engine.outlook import Budget, read_budget
 from server.control_messages import Running
@@ -13,6 +14,7 @@ from server.counted import HITS, NONE
 from tools.control_client import find_server
 from tools.options import Site
 from tools.output import Column, Field, Kind, Listing, Report
+from tools.waiting import shown_wait
 
 _TOP = 10
 _HOUR_S, _DAY_S = 3600.0, 86_400.0
@@ -42,18 +44,20 @@ def summarize(site: Site) -> Report:
 async def _summarize(site: Site, server: Running | None, now: float) -> Report:
     async with ReadOnlyConnections(site.layout.index_path) as connections:
         index = IndexInspection(connections)
-        total, leaving_count, reused_count = await index.sum_up()
+        with shown_wait("counting", 3 * IndexTotals.SHARD_COUNT) as advance:
+            totals = IndexTotals(connections, advance)
+            sums = await totals.sum_up()
+            views = await totals.describe_repositories(is_own_wanted=False)
+            shares = await totals.share_upstreams()
         budget = await read_budget(site.settings, index)
-        locations = await index.list_locations()
-        views = [await index.describe_repository(location) for location in locations]
-        shares = await index.share_upstreams()
+        largest = [await index.describe_repository(each.location) for each in _largest(views)]
         ages = await _share_ages(index, now)
     fields = [
         Field("data_directory", "Data directory", str(site.layout.root)),
-        Field("blob_count", "Blobs", total.blob_count, Kind.COUNT),
-        Field("stored_bytes", "Their sizes", total.stored_bytes, Kind.BYTES),
-        Field("leaving_count", "Being evicted", leaving_count, Kind.COUNT),
-        Field("reused_count", "Used again after their pull", reused_count, Kind.COUNT),
+        Field("blob_count", "Blobs", sums.total.blob_count, Kind.COUNT),
+        Field("stored_bytes", "Their sizes", sums.total.stored_bytes, Kind.BYTES),
+        Field("leaving_count", "Being evicted", sums.leaving_count, Kind.COUNT),
+        Field("reused_count", "Used again after their pull", sums.reused_count, Kind.COUNT),
         Field("repository_count", "Repositories", len(views), Kind.COUNT),
         Field("tag_count", "Tags", sum(view.tag_count for view in views), Kind.COUNT),
         *_budget_fields(budget, server),
@@ -62,7 +66,7 @@ async def _summarize(site: Site, server: Running | None, now: float) -> Report:
     listings = [
         Listing("ages", _share_columns("age", "Last used"), ages),
         Listing("upstreams", _share_columns("upstream", "Upstream"), _share_rows(shares)),
-        Listing("largest_repositories", _REPOSITORY_COLUMNS, _largest(views)),
+        Listing("largest_repositories", _REPOSITORY_COLUMNS, _rows(largest)),
     ]
     return Report(fields, listings)
 
@@ -88,8 +92,11 @@ def _share_rows(shares: Mapping[str, Share]) -> list[tuple[str, int, int]]:
     return [(name, each.blob_count, each.stored_bytes) for name, each in shares.items()]
 
 
-def _largest(views: list[RepositoryView]) -> list[tuple[str, int, int, int, float | None]]:
-    views.sort(key=lambda view: view.stored_bytes, reverse=True)
+def _largest(views: list[RepositoryView]) -> list[RepositoryView]:
+    return sorted(views, key=lambda view: view.stored_bytes, reverse=True)[:_TOP]
+
+
+def _rows(views: list[RepositoryView]) -> list[tuple[str, int, int, int, float | None]]:
     return [
         (
             f"{view.upstream}/{view.name}",
@@ -98,7 +105,7 @@ def _largest(views: list[RepositoryView]) -> list[tuple[str, int, int, int, floa
             view.own_bytes,
             view.used_at,
         )
-        for view in views[:_TOP]
+        for view in views
     ]
 
 

@@ -15,6 +15,7 @@ from engine.lookup import CacheStatus
 from engine.names import Digest, Tag
 from engine.reader import Reader
 from engine.window import BLOCK_BYTES, MAX_BLOCKS
+from engine.windows import MIN_BLOCKS, Windows
 from tests.fakes.caches import (
     BUSYBOX,
     mirror_of,
@@ -169,6 +170,22 @@ async def test_a_download_that_nobody_reads_waits_and_goes_on_with_its_reader(
         assert fill.written_bytes <= WINDOW_BYTES
         assert await read_fill(reader) == BIG
         assert upstream.count(kind="blob") == 1
+
+
+async def test_all_that_is_not_stored_shares_a_bounded_memory(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        limit(cache, 0)
+        windows = cache._blobs._windows = Windows(max_blocks=12)
+        bodies = [make_bytes(7_000_000, seed) for seed in range(3)]  # 14 blocks each
+        digests = [upstream.content.add_blob(REPOSITORY, body) for body in bodies]
+        readers = [await open_reader(cache, digest) for digest in digests]
+        for reader in readers:
+            await _until_full(reader)
+        assert windows.block_count <= 12 + 2 * MIN_BLOCKS  # for those that find nothing left
+        assert await asyncio.gather(*map(read_fill, readers)) == bodies
+        assert upstream.count(kind="blob") == 3
+        await fills_ended(cache)
+        assert windows.block_count == 0
 
 
 async def test_the_download_stops_when_its_last_reader_leaves(tmp_path: Path) -> None:

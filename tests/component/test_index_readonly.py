@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from engine.errors import IndexDamaged, IndexTooNew, StorageError
 from engine.index import Index
 from engine.index_inspection import IndexInspection
 from engine.index_readonly import ReadOnlyConnections
-from engine.index_views import BlobFilter
+from engine.index_totals import IndexTotals
+from engine.index_views import BlobFilter, Share
 from engine.index_writer import Statement
 from engine.migrate import load_migrations
 from tests.component.index_examples import (
@@ -129,6 +131,15 @@ async def test_a_repository_tells_what_is_its_alone(path: Path) -> None:
     assert (elsewhere.tag_count, elsewhere.stored_bytes, elsewhere.own_bytes) == (1, 25, 13)
 
 
+async def test_all_repositories_at_once_are_what_each_is(path: Path) -> None:
+    async with ReadOnlyConnections(path) as connections:
+        index, totals = IndexInspection(connections), IndexTotals(connections, lambda: None)
+        one_by_one = [await index.describe_repository(each) for each in (HERE, ELSEWHERE)]
+        assert await totals.describe_repositories(is_own_wanted=True) == one_by_one
+        without_own = [replace(each, own_bytes=0) for each in one_by_one]
+        assert await totals.describe_repositories(is_own_wanted=False) == without_own
+
+
 async def test_a_digest_tells_its_links_its_tags_and_its_kind(path: Path) -> None:
     async with ReadOnlyConnections(path) as connections:
         index = IndexInspection(connections)
@@ -147,14 +158,17 @@ async def test_a_digest_tells_its_links_its_tags_and_its_kind(path: Path) -> Non
 
 
 async def test_sums_agree_with_each_other(path: Path) -> None:
+    steps: list[None] = []
     async with ReadOnlyConnections(path) as connections:
         index = IndexInspection(connections)
-        total, leaving_count, _ = await index.sum_up()
-        shares = await index.share_upstreams()
+        totals = IndexTotals(connections, lambda: steps.append(None))
+        sums = await totals.sum_up()
+        shares = await totals.share_upstreams()
         young = await index.share_used(2000.0, float("inf"))
         books = await index.read_books()
         assert await index.count_disk_bytes() == books.disk_bytes
-    assert (total.blob_count, total.stored_bytes, leaving_count) == (3, 36, 0)
+    assert (sums.total, sums.leaving_count) == (Share(3, 36), 0)
+    assert len(steps) == 2 * IndexTotals.SHARD_COUNT
     assert {name: share.stored_bytes for name, share in shares.items()} == {
         "docker.io": 23,
         "ghcr.io": 25,
