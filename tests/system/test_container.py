@@ -115,7 +115,7 @@ def test_the_image_says_how_it_is_to_be_run(engine: Engine) -> None:
     assert list(config["ExposedPorts"]) == ["5000/tcp"]
     assert config["StopSignal"] == "SIGTERM"
     assert (config["Entrypoint"], config["Cmd"]) == (["moorage"], ["serve"])
-    assert inspected["HealthCheck"]["Test"] == ["CMD", "moorage", "healthcheck"]
+    assert inspected["Healthcheck"]["Test"] == ["CMD", "moorage", "healthcheck"]
 
 
 def test_it_serves_is_healthy_and_stops_cleanly(engine: Engine, tmp_path: Path) -> None:
