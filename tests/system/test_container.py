@@ -15,12 +15,14 @@ import yaml
 from tests.fakes import python_base
 from tests.fakes.child import Child, clean_environment
 from tests.fakes.mirror import Mirror
-from tests.fakes.readme import ROOT
+from tests.fakes.readme import ROOT, commands
 from tests.system.conftest import skip_client
 
 pytestmark = [pytest.mark.system, pytest.mark.clients]
 
-BASE, IMAGE = "localhost/python-base", "localhost/moorage"
+# The README's own commands.
+BUILD, RUN = (command for command in commands() if command.startswith("podman "))
+BASE, IMAGE = "localhost/python-base", "moorage"
 USER = 10001
 
 
@@ -98,13 +100,14 @@ def _make_base(engine: Engine) -> None:
 
 
 def _build(engine: Engine) -> None:
-    options = ["--format=docker", "--isolation=chroot", "--network=host"]
+    """Build as the README says, on our base, with this machine's way to a package index."""
+    program, build, *words = BUILD.split()
+    options = ["--isolation=chroot", "--network=host", f"--build-arg=PYTHON_IMAGE={BASE}"]
     options += [
         f"--signature-policy={engine.work}/policy.json",
         "--volume=/etc/hosts:/etc/hosts:ro",
     ]
-    options += [f"--build-arg=PYTHON_IMAGE={BASE}", f"--tag={IMAGE}"]
-    engine.call("buildah", "bud", *options, "--file=tools/deploy/Containerfile", ".")
+    engine.call(program, build, *options, *words)
 
 
 def test_the_image_says_how_it_is_to_be_run(engine: Engine) -> None:
@@ -123,17 +126,31 @@ def test_it_serves_is_healthy_and_stops_cleanly(engine: Engine, tmp_path: Path) 
     argv += ["--env=REGISTRY_HTTP_ADDR=127.0.0.1:0", IMAGE]
     with Child(argv, env=engine.environment, log=tmp_path / "log") as child:
         mirror = Mirror(child)
-        assert engine.call("podman", "exec", "serving", "moorage", "healthcheck") == (
-            "is_alive\tyes\n"
-        )
+        inside = ("exec", "serving")
+        healthy = engine.call("podman", *inside, "moorage", "healthcheck")
+        assert healthy == "is_alive\tyes\n"
         engine.call("podman", "healthcheck", "run", "serving")
-        uid = engine.call(
-            "podman", "exec", "serving", "python3", "-c", "import os; print(os.getuid())"
-        )
-        assert int(uid) == USER
-        summary = engine.call("podman", "exec", "serving", "moorage", "inspect-index", "summary")
+        whoami = ("python3", "-c", "import os; print(os.getuid())")
+        assert int(engine.call("podman", *inside, *whoami)) == USER
+        summary = engine.call("podman", *inside, "moorage", "inspect-index", "summary")
         assert summary.startswith("data_directory\t/var/lib/registry\n")
         assert mirror.drain() == 0
+
+
+def test_it_runs_as_the_readme_says_with_its_cache_in_a_volume(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """As written, but in the foreground, and on a port of this machine's own."""
+    program, run, *words = RUN.split()
+    words.remove("--detach")
+    del words[words.index("--publish") : words.index("--publish") + 2]
+    _, *own = engine.run_options("running")
+    argv = engine.argv(program, run, "--env=REGISTRY_HTTP_ADDR=127.0.0.1:0", *own, *words)
+    for _ in range(2):  # the second on what the first left
+        with Child(argv, env=engine.environment, log=tmp_path / "log") as child:
+            assert Mirror(child).drain() == 0
+    place = engine.call("podman", "volume", "inspect", "moorage", "--format={{.Mountpoint}}")
+    assert (Path(place.strip()) / "index.snapshot").exists()
 
 
 @pytest.mark.parametrize("place", ["/etc/distribution", "/etc/docker/registry"])
