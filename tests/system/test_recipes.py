@@ -28,17 +28,18 @@ def dind_commands() -> list[list[str]]:
     """What the recipes add to the command line of Docker in Docker."""
     job = yaml.safe_load(find_block("yaml", "docker:dind"))
     runner = tomllib.loads(find_block("toml", "docker:dind"))
-    services = [*job["services"], *runner["runners"][0]["runners"]["docker"]["services"]]
+    services = [*job["services"], *runner["runners"][0]["docker"]["services"]]
     return [service["command"] for service in services]
 
 
 class DockerInDocker(Dockerd):
-    """dockerd with the recipe's flags, and without a configuration of its own."""
+    """dockerd with the recipe's flags, and nothing in its configuration."""
 
     name = "dockerd-flags"
 
     def _command(self) -> list[str]:
-        command = [word for word in super()._command() if not word.startswith("--config-file")]
+        command = super()._command()
+        (self.work / "daemon.json").write_text("{}")
         return [*command, *(flag.replace(MIRROR, self.mirror) for flag in dind_commands()[0])]
 
 
