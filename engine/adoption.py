@@ -110,7 +110,7 @@ class Adoption:
             return None, job.holders
         for location in job.holders:
             link, blob = await self._index.find(location, job.digest)
-            if link is None or link.state is not LinkState.HELD:
+            if link is None or not _is_good_for(link, job.kind):
                 lacking.append(location)
         if blob is not None:
             file = self._blob_directory.find_file(job.digest)
@@ -211,3 +211,8 @@ class Adoption:
             changed_at=found.changed_at,
         )
         await index.record_tag(location, record)
+
+
+def _is_good_for(link: LinkRecord, kind: Kind) -> bool:
+    """Whether a link leaves nothing to be added; a manifest may have come in as a mere blob."""
+    return link.state is LinkState.HELD and link.kind in (kind, Kind.MANIFEST)

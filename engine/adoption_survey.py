@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.errors import CacheError, InvalidName
 from engine.names import DIGEST_HEX_CHARS, Digest, Repository, Tag
@@ -40,6 +41,17 @@ class Fault(Enum):
     def is_loss(self) -> bool:
         """Whether something of the registry's own is lost by it."""
         return self is not Fault.FOREIGN
+
+    @property
+    def action(self) -> str:
+        """What to do about it."""
+        match self:
+            case Fault.DAMAGED | Fault.BAD_LINK:
+                return "none: it is fetched anew when it is asked for"
+            case Fault.UNREADABLE:
+                return "let the mirror's user read it, and adopt again"
+            case Fault.FOREIGN:
+                return "none: it is not the registry's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +113,9 @@ def survey(directory: Path) -> Survey:
     Raises `NotARegistry`; what cannot be looked at further down is a finding.
     """
     root = directory / _ROOT
-    found = Survey(root, is_proxy=directory.joinpath(_SCHEDULE).exists())
     try:
         names = set(os.listdir(root))
+        is_proxy = directory.joinpath(_SCHEDULE).exists()
     except FileNotFoundError as exc:
         raise NotARegistry(_explain_missing(directory)) from exc
     except OSError as exc:
@@ -111,6 +123,7 @@ def survey(directory: Path) -> Survey:
             f"{root} cannot be read by user {os.geteuid()}: {exc.strerror}; let it be read, "
             "or run this as its owner"
         ) from exc
+    found = Survey(root, is_proxy)
     surveyor = _Surveyor(found)
     if "blobs" in names:
         surveyor.find_blobs()
@@ -128,6 +141,11 @@ def _explain_missing(directory: Path) -> str:
         if up.joinpath(_ROOT).is_dir():
             return f"{directory} is a part of a registry's storage; name all of it: {up}"
     return f"{directory} is no registry's storage directory: there is no {_ROOT} in it"
+
+
+class _Link(NamedTuple):
+    digest: Digest
+    written_at: float
 
 
 class _Surveyor:
@@ -198,10 +216,10 @@ class _Surveyor:
                 link = Path(place.path, "link")
                 if digest is None or (linked := self._read_link(link)) is None:
                     continue
-                if linked == digest:
+                if linked.digest == digest:
                     yield digest
                 else:
-                    self._note(Fault.BAD_LINK, link, f"says {linked}")
+                    self._note(Fault.BAD_LINK, link, f"says {linked.digest}")
 
     def _iter_tags(self, directory: Path) -> Iterator[FoundTag]:
         """Read `<tag>/current/link` below `directory`."""
@@ -212,17 +230,18 @@ class _Surveyor:
             except InvalidName as exc:
                 self._note(Fault.FOREIGN, entry.path, str(exc))
                 continue
-            digest = self._read_link(link)
-            if digest is not None:
-                yield FoundTag(tag, digest, link.stat().st_mtime)
+            linked = self._read_link(link)
+            if linked is not None:
+                yield FoundTag(tag, linked.digest, linked.written_at)
 
-    def _read_link(self, link: Path) -> Digest | None:
+    def _read_link(self, link: Path) -> _Link | None:
         """Read a link; None where there is none (it was deleted) or it is worth nothing."""
         try:
             fd = os.open(link, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(fd, "rb") as file:
+                written_at = os.fstat(fd).st_mtime
                 text = file.read(_MAX_LINK_BYTES).decode(errors="replace")
-            return Digest.parse(text)
+            return _Link(Digest.parse(text), written_at)
         except FileNotFoundError:
             return None
         except OSError as exc:

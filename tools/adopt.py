@@ -29,7 +29,12 @@ from tools.progress import bar
 EXIT_INTERRUPTED = 130
 
 _MODES = {"auto": tuple(Mode), **{mode.value: (mode,) for mode in Mode}}
-_COLUMNS = (Column("fault", "Not taken"), Column("path", "Path"), Column("detail", "Why"))
+_COLUMNS = (
+    Column("fault", "Not taken"),
+    Column("path", "Path"),
+    Column("detail", "Why"),
+    Column("action", "To do"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def _describe(choice: Choice, upstream: str, adopted: Adopted, findings: list[Fi
         Field("gone_count", "Deleted there", adopted.gone_count, Kind.COUNT),
         Field("unlinked_count", "Nobody's there", adopted.unlinked_count, Kind.COUNT),
     ]
-    rows = [(each.fault.value, each.path, each.detail) for each in findings]
+    rows = [(each.fault.value, each.path, each.detail, each.fault.action) for each in findings]
     return Report(fields, [Listing("findings", _COLUMNS, rows)])
 
 

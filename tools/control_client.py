@@ -47,13 +47,13 @@ async def act(layout: Layout, command: Quarantine | Purge | Pin | Unpin) -> Repl
     return reply
 
 
-def find_server(layout: Layout) -> Running | None:
+def find_server(layout: Layout, patience_s: float = _PATIENCE_S) -> Running | None:
     """Ask the running server how it fares; None where there is none."""
-    reply = ask_server(layout, Status())
+    reply = ask_server(layout, Status(), patience_s)
     return reply if isinstance(reply, Running) else None
 
 
-def ask_server(layout: Layout, command: Command) -> Reply | None:
+def ask_server(layout: Layout, command: Command, patience_s: float = _PATIENCE_S) -> Reply | None:
     """Have the running server carry out a command; None where nobody listens."""
     replies = iter_replies(layout, command)
     if replies is None:
@@ -68,7 +68,7 @@ def iter_replies(layout: Layout, command: Command) -> Iterator[Reply] | None:
     There is at least one reply, and `ActFailed` where the server ends before that.
     """
     try:
-        sock = connect(layout.control_path, _PATIENCE_S)
+        sock = connect(layout.control_path, patience_s)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as exc:

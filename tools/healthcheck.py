@@ -8,6 +8,9 @@ from tools.control_client import find_server
 from tools.options import EXIT_FOUND, Site, site_command
 from tools.output import Field, Report, show
 
+# An event loop that needs longer serves nobody.
+_PATIENCE_S = 5.0
+
 
 @click.command()
 @site_command
@@ -16,7 +19,7 @@ def healthcheck(site: Site) -> None:
 
     It is asked at its control socket, whatever it listens on otherwise, and whatever upstream does.
     """
-    is_alive = find_server(site.layout) is not None
+    is_alive = find_server(site.layout, _PATIENCE_S) is not None
     show(Report([Field("is_alive", "Answers", is_alive)]), is_json=site.is_json)
     if not is_alive:
         sys.exit(EXIT_FOUND)

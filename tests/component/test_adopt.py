@@ -185,6 +185,24 @@ def test_a_second_adoption_adds_what_is_new_and_reads_nothing_again(
     assert {path: path.stat().st_ino for path in iter_blob_files(data)} == data_before
 
 
+def test_a_layer_that_turns_out_to_be_a_manifest_is_served_as_one(
+    storage: Storage, data: Path, image: Image
+) -> None:
+    top = image.top.blob
+    other = storage.repository("library/other")
+    storage.link(other / "_layers", top.digest)
+    (revision := storage.repository("library/busy") / "_manifests").rename(other / "kept")
+    adopt(storage.directory, data)
+    (other / "kept").rename(revision)
+    storage.link(other / "_manifests" / "revisions", top.digest)
+    storage.add_tag("library/other", "1", top.digest)
+    assert adopt(storage.directory, data).code == 0
+    kinds = {(name, kind) for name, digest, kind, _ in links(data) if digest == top.digest}
+    assert kinds == {("library/busy", "manifest"), ("library/other", "manifest")}
+    found = query(data / "index.sqlite3", "SELECT media_type FROM tag")
+    assert set(found) == {(image.top.media_type,)}
+
+
 def test_what_upstream_said_of_a_tag_is_kept(storage: Storage, data: Path) -> None:
     adopt(storage.directory, data)
     query(data / "index.sqlite3", "UPDATE tag SET digest = 'sha256:newer', checked_at = 9")
@@ -308,10 +326,11 @@ def test_what_the_mirrors_user_may_not_read_is_said(
     assert (finding["fault"], finding["path"]) == ("unreadable", str(layer))
     assert finding["detail"] == "Permission denied"
     assert {path.stat().st_uid for path in data.rglob("*")} == {NOBODY}
-    storage.root.chmod(0o700)
-    refused = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert refused.returncode == 2
-    assert f"cannot be read by user {NOBODY}: Permission denied" in refused.stderr
+    for closed in (storage.root, storage.directory):
+        closed.chmod(0o700)
+        refused = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert refused.returncode == 2
+        assert f"cannot be read by user {NOBODY}: Permission denied" in refused.stderr
 
 
 def test_a_blob_is_where_the_layout_says(storage: Storage, data: Path, image: Image) -> None:

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -101,9 +101,13 @@ class Child:
         self._reader.join()
         return code
 
-    def is_running(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._process.poll() is None
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what the child does without saying so. Raises `ChildFailed` where it ends."""
+        while not condition():
+            with self._changed:
+                self._changed.wait(0.005)
+            if self._process.poll() is not None and not condition():
+                raise ChildFailed(f"{self._process.args!r} ended before:\n{self}")
 
     def kill(self) -> None:
         """End it as `kill -9` does, and wait until it is gone."""

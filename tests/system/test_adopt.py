@@ -135,8 +135,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(storage: Storage, site: S
     argv = [str(PROGRAM), "adopt", str(storage.directory), "--data", str(site.data)]
     blobs = site.data / "blobs"
     with Child(argv, env=clean_environment(site.directory), log=site.directory / "log") as child:
-        while not (blobs.is_dir() and any(iter_blob_files(site.data))):
-            assert child.is_running()
+        child.wait_until(lambda: blobs.is_dir() and any(iter_blob_files(site.data)))
         child.kill()
     done = adopt(storage, site)
     assert done.code == 0
@@ -197,8 +196,7 @@ def test_interrupted_it_says_how_to_go_on(site: Site, tmp_path: Path) -> None:
         [*argv, *options], env=clean_environment(site.directory), log=site.directory / "log"
     ) as child:
         partial = site.data / "partial"
-        while not (partial.is_dir() and any(partial.iterdir())):
-            assert child.is_running()
+        child.wait_until(lambda: partial.is_dir() and any(partial.iterdir()))
         child.signal(signal.SIGINT)
         assert child.wait() == 130
     assert "broken off; the same command goes on" in str(child)

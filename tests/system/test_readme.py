@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.component.adopting import storage_of
 from tests.fakes.child import Child, clean_environment
 from tests.fakes.clients import Sandbox
 from tests.fakes.distribution import Registry
@@ -20,6 +22,7 @@ from tests.fakes.mirror import PROGRAM, Mirror, site_of
 from tests.fakes.readme import MIRROR, ROOT, blocks, commands
 from tests.fakes.stocked import Stock, stock
 from tests.system.conftest import PASSWORD, USER, skip_client
+from tests.system.test_container import BUILD, RUN
 from tools.bench_servers import find_program
 
 pytestmark = pytest.mark.system
@@ -94,7 +97,7 @@ TOOLS = [command for command in commands() if command.startswith("moorage ")]
 
 
 def test_every_command_has_a_test() -> None:
-    assert set(commands()) == {*RUNNERS, *TOOLS, SKOPEO}
+    assert set(commands()) == {*RUNNERS, *TOOLS, SKOPEO, BUILD, RUN}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,9 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stock:
 def test_a_tool_runs_as_written(command: str, stocked: Stock, tmp_path: Path) -> None:
     data = shutil.copytree(stocked.path, tmp_path / "data")
     digest = next(iter(stocked.images.values())).manifest
-    words = shlex.split(command.replace("sha256:…", digest))[1:]
+    registry = storage_of(tmp_path / "registry", catalogue().busy).directory
+    command = command.replace("sha256:…", digest).replace("/var/lib/registry", str(registry))
+    words = shlex.split(command)[1:]
     done = subprocess.run(
         [str(PROGRAM), *words, "--data", str(data)], capture_output=True, text=True, check=False
     )
@@ -132,6 +137,19 @@ def test_the_direct_pull_runs_as_written(upstream: Registry, tmp_path: Path) -> 
         skopeo, *words = command.split()
         sandbox.run(skopeo, "--insecure-policy", *words)
     assert (tmp_path / "busybox" / "index.json").exists()
+
+
+def test_what_needs_another_machine_names_files_that_are_here() -> None:
+    """systemctl, docker compose and kubectl cannot run in a test: their files are checked."""
+    console = "".join(blocks("console"))
+    named = set(re.findall(r"tools/deploy/[\w.]+", console))
+    assert {Path(path).name for path in named} == {
+        "moorage.service",
+        "compose.yaml",
+        "kubernetes.yaml",
+        "servicemonitor.yaml",
+    }
+    assert all((ROOT / path).is_file() for path in named)
 
 
 @pytest.mark.parametrize(
