@@ -25,5 +25,5 @@ def identify(exchange: Exchange) -> str:
         if given is not None and _GIVEN.fullmatch(given):
             exchange.request_id = given.decode("ascii")
         else:
-            exchange.request_id = f"{_RUN}-{next(_numbers)}"
+            exchange.request_id = f"{_RUN}-{next(_numbers):06x}"
     return exchange.request_id

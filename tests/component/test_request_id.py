@@ -18,7 +18,7 @@ from server.settings import LogFormat
 from tests.fakes.exchange import FakeExchange
 from tests.fakes.transport import open_site
 
-MADE = re.compile(r"[0-9a-f]{8}-\d+")
+MADE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{6}")
 
 
 def fail(**headers: str) -> FakeExchange:
