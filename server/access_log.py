@@ -49,10 +49,12 @@ class Renderer:
         self._format = log_format
         if log_format is LogFormat.TEXT:
             self._what, self._how, self._who = _text_what, _text_how, _text_who
+            self._name = b" request_id=%b"
             self._before, self._after = b"%b%b status=%d", b"%b%b%b\n"
             self._numbers = b" bytes_sent=%d duration_s=%f"
         else:
             self._what, self._how, self._who = _json_what, _json_how, _json_who
+            self._name = b',"request_id":"%b"'
             self._before, self._after = b'%b%b,"status":%d', b"%b%b%b}\n"
             self._numbers = b',"bytes_sent":%d,"duration_s":%f'
         self._last = last
@@ -81,11 +83,11 @@ class Renderer:
             self._what(exchange.method, exchange.target),
             exchange.status,
         )
-        after = self._after % (
-            self._how(exchange.cache_status, exchange.upstream, exchange.digest),
-            self._who(remote, exchange.header(b"user-agent") or b"", exchange.cause),
-            self._last,
-        )
+        who = self._who(remote, exchange.header(b"user-agent") or b"", exchange.cause)
+        if exchange.request_id:
+            who = self._name % exchange.request_id.encode() + who
+        how = self._how(exchange.cache_status, exchange.upstream, exchange.digest)
+        after = self._after % (how, who, self._last)
         return before.replace(b"%", b"%%") + self._numbers + after.replace(b"%", b"%%")
 
     def _render_head(self, at: str) -> bytes:

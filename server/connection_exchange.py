@@ -58,7 +58,7 @@ class ConnectionExchange:
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
         "_started_at", "cache_status", "cause", "certificate_name", "digest", "first_byte_s",
         "http_version", "is_answered", "is_started", "keeps_alive", "method", "parcel", "remote",
-        "stands_on", "status", "target", "upstream", "user",
+        "request_id", "stands_on", "status", "target", "upstream", "user",
     )  # fmt: skip
 
     def __init__(self, line: Line, request: Request) -> None:
@@ -72,6 +72,7 @@ class ConnectionExchange:
         self.cause = ""
         self.stands_on: Content | None = None
         self.parcel: Parcel | None = None  # the answer, where it stands on something
+        self.request_id = ""
         self.first_byte_s: float | None = None
         self.user = ""
         self.is_started = False  # a head has left

@@ -43,6 +43,8 @@ class Exchange(Protocol):
     # Set by the API where the answer depends on the bytes of the request's head and this content
     # alone: whoever sends the same head may be sent the same answer while it is hot.
     stands_on: Content | None
+    request_id: str  # see server/request_id.py; empty for what has not failed
+
     # From the request to the head of a streamed response; None for all others.
     first_byte_s: float | None
 

@@ -34,6 +34,7 @@ from server.request import (
     drop_trace,
     find_head_end,
 )
+from server.request_id import identify
 
 logger = logging.getLogger(__name__)
 
@@ -287,7 +288,10 @@ class Connection(asyncio.Protocol):
                 raise RuntimeError("the handler says that it has answered")
         except Exception:
             logger.exception(
-                "request failed method=%r path=%r", request.method, _path(request.target)
+                "request failed method=%r path=%r request_id=%s",
+                request.method,
+                _path(request.target),
+                identify(exchange),
             )
             exchange.fail()
         if exchange.is_answered:
@@ -306,7 +310,10 @@ class Connection(asyncio.Protocol):
             self.abort()
         except Exception:
             logger.exception(
-                "request failed method=%r path=%r", exchange.method, _path(exchange.target)
+                "request failed method=%r path=%r request_id=%s",
+                exchange.method,
+                _path(exchange.target),
+                identify(exchange),
             )
             exchange.fail()
         finally:

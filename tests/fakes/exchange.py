@@ -42,6 +42,7 @@ class FakeExchange:
     digest: str = ""
     cause: str = ""
     stands_on: Content | None = None
+    request_id: str = ""
     first_byte_s: float | None = None
 
     head: bytes = b""
