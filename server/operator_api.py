@@ -42,6 +42,14 @@ _SAFE: list[Field] = [
 _TRUE = frozenset({"true", "1", ""})
 
 
+class NotAllowed(Exception):
+    """A method that is not for this resource, and those that are."""
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"this is for {allow}")
+        self.allow = allow
+
+
 class BadParameter(Exception):
     """A parameter that is missing, repeated, unknown or wrong."""
 
@@ -116,6 +124,9 @@ class OperatorApi:
         except Refused as exc:
             self._note_refusal(exchange, exc)
             send_error(exchange, exc.status, str(exc))
+        except NotAllowed as exc:
+            allow = ("Allow", exc.allow)
+            send_error(exchange, HTTPStatus.METHOD_NOT_ALLOWED, str(exc), allow)
         except (BadParameter, Inexplicable, InvalidName, InvalidValue) as exc:
             send_error(exchange, HTTPStatus.BAD_REQUEST, str(exc))
         except Unknown as exc:
@@ -145,9 +156,9 @@ class OperatorApi:
 
     def _refuse(self, path: bytes) -> None:
         if path in self._readers:
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "this is read by GET")
+            raise NotAllowed("GET, HEAD")
         if path in self._actors or path == b"/api/v1/warm":
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "this is done by POST")
+            raise NotAllowed("POST")
         raise Refused(HTTPStatus.NOT_FOUND, "there is no such resource")
 
     async def _status(self, _: Parameters) -> object:
@@ -212,20 +223,18 @@ def encode(document: object) -> bytes:
     return msgspec.json.encode(document, enc_hook=str)
 
 
-def send_json(exchange: Exchange, status: HTTPStatus, document: object) -> None:
+def send_json(exchange: Exchange, status: HTTPStatus, document: object, *more: Field) -> None:
     """Answer with a document."""
     body = encode(document) + b"\n"
-    fields = [("Content-Type", "application/json"), content_length(len(body)), *_SAFE]
+    fields = [("Content-Type", "application/json"), content_length(len(body)), *_SAFE, *more]
     if status is HTTPStatus.UNAUTHORIZED:
         fields.append(("WWW-Authenticate", 'Bearer realm="moorage"'))
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        fields.append(("Allow", "POST" if exchange.method in (b"GET", b"HEAD") else "GET, HEAD"))
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(("Retry-After", "1"))
     send_whole(exchange, status, build_head(status, fields), body)
 
 
-def send_error(exchange: Exchange, status: HTTPStatus, message: str) -> None:
+def send_error(exchange: Exchange, status: HTTPStatus, message: str, *more: Field) -> None:
     """Answer with an error."""
     exchange.cause = message
-    send_json(exchange, status, {"error": message})
+    send_json(exchange, status, {"error": message}, *more)
