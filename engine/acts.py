@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.blobdir import BlobDirectory
 from engine.eviction import Reason, Victim
+from engine.evictor import Tally
 from engine.guarding import Closures
 from engine.index import Index
 from engine.index_eviction import IndexEviction
@@ -43,6 +44,7 @@ class Acts:
         self._pins = IndexPins(store.index.connections)
         self._removal = Removal(store, IndexEviction(store.index.connections))
         self._turn = asyncio.Lock()
+        self.total = Tally()  # what was purged since the start
 
     async def quarantine(self, digest: Digest, reason: str) -> Path | None:
         """Take a damaged blob out of service at once; see `Custody.quarantine`."""
@@ -133,7 +135,8 @@ class Acts:
                 Victim(blob.digest, blob.size_bytes, float("inf"), Reason.PURGE)
                 for blob in blobs[start : start + BATCH]
             ]
-            await self._removal.remove(victims)
+            for removed in await self._removal.remove(victims):
+                self.total.note(removed.reason, removed.disk_bytes)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from functools import partial
 
 from engine.errors import BlobUnknown, NotFound, StorageError, UpstreamUnavailable
 from engine.fill import Fill, Outcome
+from engine.fill_tally import FillTally
 from engine.hot import Content, Kind
 from engine.index_records import BlobRecord, LinkRecord, LinkState
 from engine.lead import Lead, Patience
@@ -62,7 +63,7 @@ class Blobs:
         self._patience = patience
         self._running: dict[Digest, _Running] = {}  # the latest of each digest
         self._leads: set[_Running] = set()  # all of them
-        self._ended_count = 0  # fills that have ended
+        self.tally = FillTally()
         self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
         self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)
 
@@ -75,7 +76,7 @@ class Blobs:
         running = self._find_joinable(digest)
         if running is not None and (is_confirmed or running.location == location):
             return self._join(running, location)
-        ended_count = self._ended_count
+        ended_count = self.tally.ended.total()
         known = await self._store.find(Kind.BLOB, location, digest)
         if is_confirmed and known.blob is not None:
             content = self._store.admit(Kind.BLOB, location, known.blob, "")
@@ -93,7 +94,7 @@ class Blobs:
             return await self._get(location, digest, is_confirmed=True)
         if running is not None:
             return self._join(running, location)
-        if ended_count != self._ended_count:
+        if ended_count != self.tally.ended.total():
             # A fill ended while the index was read: it may have been this blob's.
             return await self._get(location, digest, is_confirmed=is_confirmed)
         return self._start(location, digest, known.link)
@@ -257,7 +258,7 @@ class Blobs:
                 )  # fmt: skip
         finally:
             self._leads.discard(running)
-            self._ended_count += 1
+            self.tally.note(fill)
             if self._running.get(fill.digest) is running:
                 del self._running[fill.digest]
             fill.leave()

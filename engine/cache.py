@@ -14,6 +14,7 @@ from engine.blobdir import BlobDirectory
 from engine.blobs import Blobs
 from engine.budget import make_space, open_evictor
 from engine.capacity import measure
+from engine.done import sum_up
 from engine.errors import UpstreamError
 from engine.evictor import Evictor
 from engine.foothold import gain_foothold
@@ -182,11 +183,14 @@ class Cache:
         await self._blobs.settle(digest)
 
     def look(self) -> CacheView:
-        """Tell what goes on now: fills, upstreams, upkeep."""
+        """Tell what goes on now, fills, upstreams, upkeep, and what was done so far."""
         return CacheView(
             tuple(self._blobs.list_fills()),
             tuple(upstream.look() for upstream in self._upstreams.values()),
             *self._upkeep.look(),
+            sum_up(
+                self._blobs.tally, self.evictor.total, self.acts.total, self._upkeep, self._store
+            ),
         )
 
     async def aclose(self) -> None:

@@ -48,6 +48,7 @@ class Custody:
     ) -> None:
         self.upkeep = IndexUpkeep(index.connections)
         self.trust = trust.Trust(blob_directory.open_blob, self)
+        self.damaged_count = 0  # since the start
         self._index = index
         self._blob_directory = blob_directory
         self._hot = hot
@@ -104,6 +105,7 @@ class Custody:
                 self._space.count_quarantine(quarantine_bytes)
             await self.forget(digest)
         if kept is not None:
+            self.damaged_count += 1
             log.error(
                 "blob damaged digest=%s path=%s cause=%s action=fetched anew when asked for; "
                 "several of these mean that the disk or the memory fails",

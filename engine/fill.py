@@ -47,6 +47,10 @@ class Fill:
         self.is_exposed = False  # a reader has sent something; the bytes may not change any more
         self.outcome: Outcome | None = None
         self.error: CacheError | None = None
+        # What the lead went through
+        self.resumed_count = 0
+        self.retried_count = 0
+        self.is_adopted = False
         # Once it is not stored
         self.window: Window | None = None
         self.detour_count = 0

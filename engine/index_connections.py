@@ -69,6 +69,7 @@ class Connections:
         # Names this run of the program, in rows that say what it has verified.
         self.run = secrets.randbits(62)
         self.write_count = 0
+        self.failed_write_count = 0
         # Asked behind each write, of whichever file is the index then.
         self.probes: list[Probe] = []
         # Set when another file has taken the index's place: files may lack rows, rows files.
@@ -104,6 +105,13 @@ class Connections:
     async def write(self, *statements: Statement) -> None:
         """Run `statements` in one transaction; see `Writer.write`."""
         self.write_count += 1
+        try:
+            await self._write_mending(statements)
+        except StorageError:
+            self.failed_write_count += 1
+            raise
+
+    async def _write_mending(self, statements: Sequence[Statement]) -> None:
         try:
             await (await self._get_pair()).writer.write(*statements)
         except IndexDamaged as exc:

@@ -109,6 +109,7 @@ class Lead:
             if self._fill.is_exposed:
                 raise
             log.warning("fill retried digest=%s cause=%s", self._fill.digest, exc)
+            self._fill.retried_count += 1
             self._restart()
             await self._download()
 
@@ -128,6 +129,7 @@ class Lead:
             self._restart()
             return
         await self._partial.rehash(self._hasher)
+        fill.is_adopted = True
         log.info("partial adopted digest=%s bytes=%d", fill.digest, fill.written_bytes)
 
     def _stop_storing(self, cause: StorageError) -> None:
@@ -174,6 +176,7 @@ class Lead:
         fill, patience = self._fill, self._patience
         if not fill.is_open or self._deadline(0) >= give_up_at:
             raise cause
+        fill.resumed_count += 1
         log.warning(
             "fill resumed digest=%s offset=%d size=%s cause=%s",
             fill.digest,

@@ -3,10 +3,10 @@
 Invariant: a view is of one moment and never changes; taking one asks nobody and waits for nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.names import Digest, Location
-from engine.upstream.kinds import RateLimit
+from engine.upstream.kinds import Counts, RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class UpstreamView:
     rate_limit: RateLimit | None = None
     request_count: int = 0
     billable_count: int = 0
+    counts: Counts = field(default_factory=Counts)  # a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,34 @@ class ReconcileView:
 
 
 @dataclass(frozen=True, slots=True)
+class Weight:
+    """So many blobs of so many bytes."""
+
+    count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoneView:
+    """What was done since the start. Mappings have every key there can be.
+
+    `fills_ended` is by `engine.fill.Outcome`'s names, `evicted` by `engine.eviction.Reason`'s
+    values. `scrubbed` has damaged blobs in it, too; `damaged_count` is of all that went into
+    quarantine, whoever found it.
+    """
+
+    fills_ended: dict[str, int]
+    fills_resumed_count: int  # bodies that broke off, and were gone on with
+    fills_retried_count: int  # begun anew, as the bytes did not match
+    fills_adopted_count: int  # gone on with from what an earlier fill had left
+    fills_unstored_count: int  # passed on to clients, and not stored
+    evicted: dict[str, Weight]
+    scrubbed: Weight
+    damaged_count: int
+    failed_write_count: int  # of the index
+
+
+@dataclass(frozen=True, slots=True)
 class CacheView:
     """All of it."""
 
@@ -90,3 +119,4 @@ class CacheView:
     upstreams: tuple[UpstreamView, ...]
     scrub: ScrubView
     reconcile: ReconcileView
+    done: DoneView

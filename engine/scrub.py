@@ -10,11 +10,11 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import StorageError
 from engine.index_upkeep import IndexUpkeep, Verified
-from engine.live_views import ScrubView
+from engine.live_views import ScrubView, Weight
 from engine.names import Digest
 from engine.settings import VerifySettings
 from engine.trust import Verdicts
@@ -61,6 +61,11 @@ class _Pass:
     checked_bytes: int = 0
     damaged_count: int = 0
 
+    def add(self, other: "_Pass") -> None:
+        self.checked_count += other.checked_count
+        self.checked_bytes += other.checked_bytes
+        self.damaged_count += other.damaged_count
+
 
 class Scrub:
     """Compares all blobs. `open_blob` opens a blob's file."""
@@ -80,8 +85,17 @@ class Scrub:
         self._sleep = sleep
         self._pace = Pace(settings.rate_bytes_s)
         self._pass = _Pass()  # the one under way, else the last that found something to do
+        self._over = _Pass()  # all passes before the one under way
         self._is_running = False
         self._finished_at: float | None = None
+
+    @property
+    def total(self) -> Weight:
+        """All that was compared since the start."""
+        total = replace(self._over)
+        if self._is_running:
+            total.add(self._pass)
+        return Weight(total.checked_count, total.checked_bytes)
 
     def look(self) -> ScrubView:
         """Tell how far it is."""
@@ -116,6 +130,7 @@ class Scrub:
                 await self._scrub(found, done)
         finally:
             self._is_running = False
+            self._over.add(done)
         self._finished_at = time.time()
         if done.checked_count:
             log.info(

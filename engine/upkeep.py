@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from engine.errors import StorageError
 from engine.layout import Layout
-from engine.live_views import ReconcileView, ScrubView
+from engine.live_views import ReconcileView, ScrubView, Weight
 from engine.reconcile import Reconciler
 from engine.scrub import Scrub
 from engine.settings import VerifySettings
@@ -45,6 +45,11 @@ class Upkeep:
     def look(self) -> tuple[ScrubView, ReconcileView]:
         """Tell how far it is."""
         return self._scrub.look(), self._reconciler.look()
+
+    @property
+    def scrubbed(self) -> Weight:
+        """What was compared since the start."""
+        return self._scrub.total
 
     async def aclose(self) -> None:
         """Stop, and leave a snapshot of everything. Idempotent."""

@@ -45,9 +45,11 @@ class Renderer:
         self._format = log_format
         if log_format is LogFormat.TEXT:
             self._what, self._how, self._who = _text_what, _text_how, _text_who
+            self._name = b" request_id=%b"
             self._line = b"%b%b status=%d bytes_sent=%d duration_s=%f%b%b" + last + b"\n"
         else:
             self._what, self._how, self._who = _json_what, _json_how, _json_who
+            self._name = b',"request_id":"%b"'
             numbers = b'"status":%d,"bytes_sent":%d,"duration_s":%f'
             self._line = b"%b%b," + numbers + b"%b%b" + last + b"}\n"
         self._second = -1
@@ -58,6 +60,9 @@ class Renderer:
         if int(now) != self._second:
             self._second = int(now)
             self._head = self._render_head(format_time(now))
+        who = self._who(exchange.remote, exchange.header(b"user-agent") or b"", exchange.cause)
+        if exchange.request_id:
+            who = self._name % exchange.request_id.encode() + who
         return self._line % (
             self._head,
             self._what(exchange.method, exchange.target),
@@ -65,7 +70,7 @@ class Renderer:
             sent_bytes,
             duration_s,
             self._how(exchange.cache_status, exchange.upstream, exchange.digest),
-            self._who(exchange.remote, exchange.header(b"user-agent") or b"", exchange.cause),
+            who,
         )
 
     def _render_head(self, at: str) -> bytes:
@@ -141,7 +146,8 @@ class AccessLog:
         self._batch_bytes = 0
         self._handed_bytes = 0  # moved by the loop only
         self._written_bytes = 0  # moved by the thread only
-        self.dropped_count = 0
+        self.dropped_count = 0  # lines, since the start
+        self._reported_count = 0  # of them
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         # A daemon, so that a reader who never reads does not keep the process.
         self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
@@ -178,9 +184,10 @@ class AccessLog:
             self._handed_bytes += self._batch_bytes
             self._batch.clear()
             self._batch_bytes = 0
-        if self.dropped_count:
-            logger.warning("access log lines dropped count=%d", self.dropped_count)
-            self.dropped_count = 0
+        unreported_count = self.dropped_count - self._reported_count
+        if unreported_count:
+            logger.warning("access log lines dropped count=%d", unreported_count)
+            self._reported_count = self.dropped_count
 
     def _write_all(self) -> None:
         """The thread: write until None comes; after a failed write, only take and forget."""

@@ -19,6 +19,7 @@ from server.manifests import Manifests
 from server.referrers import Referrers
 from server.refusals import MethodUnsupported, RangeUnsatisfiable, Refusal
 from server.reply import send_document, send_problem, send_whole
+from server.request_id import identify
 from server.response import build_fields, build_head, content_length, namespace_line
 from server.routes import (
     BaseRoute,
@@ -137,13 +138,16 @@ class Api:
             self._log_fault(exchange, error)
 
     def _log_fault(self, exchange: Exchange, error: Exception) -> None:
+        request_id = identify(exchange)
         suppressed = self._faults.admit((exchange.upstream, type(error)), time.monotonic())
         if suppressed is not None:
             logger.warning(
-                "request failed status=%d upstream=%s digest=%s cause=%s suppressed=%d",
+                "request failed status=%d upstream=%s digest=%s request_id=%s cause=%s"
+                " suppressed=%d",
                 exchange.status,
                 exchange.upstream,
                 exchange.digest,
+                request_id,
                 error,
                 suppressed,
             )

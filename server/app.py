@@ -37,7 +37,8 @@ from server.health import Health
 from server.instruments import Instruments
 from server.limits import Limits, derive_max_connections, raise_open_files
 from server.listening import BACKLOG, ListenError, OpenListener, open_listeners
-from server.operating import open_operator
+from server.metrics import Metrics
+from server.operating import Operator, open_operator
 from server.operator_api import OperatorApi
 from server.protocol import Connection
 from server.routes import Router
@@ -121,9 +122,10 @@ class Server:
             raise StartError("http.tls: this server speaks plain HTTP; put TLS in front of it")
         observers = self._open_observers(stack)
         operator = await stack.enter_async_context(open_operator(self._instruments))
-        guard = Guard(settings.http.debug_token, settings.http.debug_listeners)
-        port = DebugPort(self._health, OperatorApi(operator, guard, settings.engine))
-        debug = Endpoint(port, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS))
+        debug = Endpoint(
+            self._make_debug_handler(operator),
+            limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS),
+        )
         stack.push_async_callback(debug.drain, 0)
         await _listen(stack, debug, settings.http.debug_listeners, "debug port open")
         handler = await stack.enter_async_context(self._open_handler(self._instruments))
@@ -137,6 +139,13 @@ class Server:
         addresses = await _listen(stack, endpoint, settings.http.listeners, "listening")
         self._instruments.clients_at += [_url_of(address) for address in addresses]
         self._health.is_ready = True
+
+    def _make_debug_handler(self, operator: Operator) -> Handler:
+        http = self._settings.http
+        guard = Guard(http.debug_token, http.debug_listeners)
+        port = DebugPort(self._health, OperatorApi(operator, guard, self._settings.engine))
+        path = http.prometheus_path
+        return Metrics(path, self._instruments, port) if path else port
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
         log, counters = self._settings.log, self._instruments.counters

@@ -23,6 +23,7 @@ from server.framing import (
     content_length,
 )
 from server.request import HTTP_10, HTTP_11, Request
+from server.request_id import FIELD, identify
 from server.sendfile import Span
 
 _INTERNAL_ERROR = b'{"errors":[{"code":"UNKNOWN","message":"internal error"}]}\n'
@@ -53,8 +54,8 @@ class ConnectionExchange:
     __slots__ = (
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
         "_started_at", "cache_status", "cause", "digest", "first_byte_s", "http_version",
-        "is_answered", "is_started", "keeps_alive", "method", "remote", "status", "target",
-        "upstream",
+        "is_answered", "is_started", "keeps_alive", "method", "remote", "request_id", "status",
+        "target", "upstream",
     )  # fmt: skip
 
     def __init__(self, line: Line, request: Request) -> None:
@@ -65,6 +66,7 @@ class ConnectionExchange:
         self.upstream = ""
         self.digest = ""
         self.cause = ""
+        self.request_id = ""
         self.first_byte_s: float | None = None
         self.is_started = False  # a head has left
         self.is_answered = False  # all of the response is with the flow, or none will be any more
@@ -173,8 +175,9 @@ class ConnectionExchange:
 
     def refuse(self, status: int, content_type: bytes, body: bytes) -> None:
         """Answer with an error of the transport's own."""
-        head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\n%b" % (
-            status, HTTPStatus(status).phrase.encode(), content_type, content_length(len(body)),
+        head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\n%b: %b\r\n%b" % (
+            status, HTTPStatus(status).phrase.encode(), content_type, FIELD.encode(),
+            identify(self).encode(), content_length(len(body)),
         )  # fmt: skip
         self.send(head, b"" if self.method == b"HEAD" else body)
 

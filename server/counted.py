@@ -5,11 +5,14 @@ nothing to share.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from server.recent_errors import RecentError
 from server.series import Method, RouteKind
+
+K = TypeVar("K", bound=Hashable)
 
 # What was answered without the cache: errors, `/v2/`, refusals.
 NONE = "none"
@@ -45,6 +48,18 @@ class Durations:
     total_s: float
 
 
+def add_up(parts: Iterable[tuple[K, Durations]]) -> dict[K, Durations]:
+    """Add up what has the same key."""
+    sums: dict[K, Durations] = {}
+    for key, part in parts:
+        earlier = sums.get(key)
+        if earlier is not None:
+            counts = tuple(map(int.__add__, earlier.counts, part.counts))
+            part = Durations(counts, earlier.total_s + part.total_s)
+        sums[key] = part
+    return sums
+
+
 @dataclass(frozen=True, slots=True)
 class RepositoryPulls:
     """What a repository was served since it is known here; see `server.pulls`."""
@@ -62,8 +77,8 @@ class Snapshot:
 
     `durations` is by route, method and whether it was a hit. `first_bytes` is of bodies that were
     sent while they arrived: from the request to the response's head. `failures` are faults of
-    ours, of upstream or of the disk; `refusals` are faults of the request. `repositories` begin
-    with the most pulled, `failures` and `refusals` with the latest.
+    ours, of upstream or of the disk; `refusals` are faults of the request. `repositories` are the
+    100 most pulled, most first; `failures` and `refusals` begin with the latest.
     """
 
     started_at: float

@@ -34,6 +34,7 @@ from server.series import Histogram, Method, RouteKind, Series, kind_of, method_
 _MEMO_ENTRIES = 4_096
 _MEMO_TARGET_BYTES = 512
 _MAX_REPOSITORIES = 1_000
+_SHOWN_REPOSITORIES = 100
 _MAX_ERRORS = 64
 
 _SUCCESSES = frozenset({200, 206})
@@ -105,7 +106,7 @@ class Counters:
                 RepositoryPulls(
                     *pulls.location, pulls.manifests.count, pulls.blobs.count, pulls.sent_bytes
                 )
-                for pulls in self._pulls.top(_MAX_REPOSITORIES)
+                for pulls in self._pulls.top(_SHOWN_REPOSITORIES)
             ),
             failures=self._failures.latest_first(),
             refusals=self._refusals.latest_first(),

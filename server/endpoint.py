@@ -68,7 +68,8 @@ class Endpoint:
         self.loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied = asyncio.Event()
-        self._refused_count = 0
+        self.refused_count = 0  # connections, since the start
+        self._reported_count = 0  # of them
         self._search_at = 0.0  # not before
         self._sweep_timer = self.loop.call_later(self.limits.sweep_s, self._sweep)
 
@@ -77,7 +78,7 @@ class Endpoint:
         if self.is_draining or (
             len(self.connections) >= self.limits.max_connections and not self._make_room()
         ):
-            self._refused_count += 1
+            self.refused_count += 1
             return False
         self.connections.add(peer)
         return True
@@ -87,6 +88,11 @@ class Endpoint:
         self.connections.discard(peer)
         if not self.connections:
             self._emptied.set()
+
+    @property
+    def waiting_count(self) -> int:
+        """How many requests wait for disk, upstream or a client that reads slowly."""
+        return len(self._tasks)
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run a handler's work in a task that the endpoint awaits in the end."""
@@ -155,11 +161,12 @@ class Endpoint:
             phase, mark = peer.look()
             if peer.watch.is_overdue(phase, mark, now, self.limits):
                 peer.cut(f"no progress in {self.limits.patience_s(phase):g} s ({phase.name})")
-        if self._refused_count:
+        unreported_count = self.refused_count - self._reported_count
+        if unreported_count:
             logger.warning(
                 "connections refused count=%d max=%d",
-                self._refused_count,
+                unreported_count,
                 self.limits.max_connections,
             )
-            self._refused_count = 0
+            self._reported_count = self.refused_count
         self._sweep_timer = self.loop.call_later(self.limits.sweep_s, self._sweep)

@@ -35,6 +35,8 @@ class Exchange(Protocol):
     digest: str
     cause: str  # why it is not a success; empty otherwise
 
+    request_id: str  # see server/request_id.py; empty for what has not failed
+
     # From the request to the head of a streamed response; None for all others.
     first_byte_s: float | None
 

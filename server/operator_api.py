@@ -8,10 +8,9 @@ answers with a line of JSON now and then, and the last line says how it ended.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
-from urllib.parse import parse_qs
 
 import msgspec
 
@@ -27,19 +26,18 @@ from server.exchange import Exchange
 from server.explained import make_explained
 from server.fault_log import FaultLog
 from server.operating import NotOpen, Operator
+from server.parameters import BadParameter, Parameters
 from server.reply import send_whole
 from server.response import Field, build_head, content_length
 
 logger = logging.getLogger(__name__)
 
 PREFIX = b"/api/"
-_MAX_PARAMETERS = 64
 _SAFE: list[Field] = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ]
-_TRUE = frozenset({"true", "1", ""})
 
 
 class NotAllowed(Exception):
@@ -48,54 +46,6 @@ class NotAllowed(Exception):
     def __init__(self, allow: str) -> None:
         super().__init__(f"this is for {allow}")
         self.allow = allow
-
-
-class BadParameter(Exception):
-    """A parameter that is missing, repeated, unknown or wrong."""
-
-
-class Parameters:
-    """The query of a request."""
-
-    def __init__(self, values: Mapping[str, list[str]]) -> None:
-        self._values = values
-
-    @classmethod
-    def parse(cls, query: bytes, known: Sequence[str]) -> "Parameters":
-        """Read a query; raises `BadParameter` for what is not `known`."""
-        try:
-            values = parse_qs(
-                query.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS
-            )
-        except ValueError as exc:
-            raise BadParameter(f"the query cannot be read: {exc}") from exc
-        for name in values:
-            if name not in known:
-                raise BadParameter(f"unknown parameter {name!r}: there are {', '.join(known)}")
-        return cls(values)
-
-    def find(self, name: str) -> str | None:
-        """Find a parameter that is given once."""
-        found = self._values.get(name, [])
-        if len(found) > 1:
-            raise BadParameter(f"{name} is given more than once")
-        return found[0] if found else None
-
-    def get(self, name: str) -> str:
-        """Get a parameter that is needed."""
-        found = self.find(name)
-        if not found:
-            raise BadParameter(f"{name} is missing")
-        return found
-
-    def list(self, name: str) -> list[str]:
-        """List all values of a parameter."""
-        return self._values.get(name, [])
-
-    def is_set(self, name: str) -> bool:
-        """Whether a switch is given, as `name` or `name=true`."""
-        found = self.find(name)
-        return found is not None and found.lower() in _TRUE
 
 
 class OperatorApi:

@@ -24,6 +24,7 @@ from server.exchange import CLIENT_GONE, ClientGone
 from server.flow import SocketFlow
 from server.limits import Phase, Watch
 from server.request import HTTP_11, BadRequest, Request, check_request, find_head_end
+from server.request_id import identify
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +237,10 @@ class Connection(asyncio.Protocol):
                 raise RuntimeError("the handler says that it has answered")
         except Exception:
             logger.exception(
-                "request failed method=%r path=%r", request.method, _path(request.target)
+                "request failed method=%r path=%r request_id=%s",
+                request.method,
+                _path(request.target),
+                identify(exchange),
             )
             exchange.fail()
         if exchange.is_answered:
@@ -254,7 +258,10 @@ class Connection(asyncio.Protocol):
             self.abort()
         except Exception:
             logger.exception(
-                "request failed method=%r path=%r", exchange.method, _path(exchange.target)
+                "request failed method=%r path=%r request_id=%s",
+                exchange.method,
+                _path(exchange.target),
+                identify(exchange),
             )
             exchange.fail()
         finally:

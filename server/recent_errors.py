@@ -27,6 +27,7 @@ class RecentError:
     repository: str
     digest: str
     cause: str
+    request_id: str
 
 
 class RecentErrors:
@@ -53,6 +54,7 @@ class RecentErrors:
             repository,
             exchange.digest,
             exchange.cause,
+            exchange.request_id,
         )
 
     def latest_first(self) -> tuple[RecentError, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from server.errors import Problem
 from server.exchange import Exchange
+from server.request_id import FIELD, identify
 from server.response import JSON, Field, build_head, content_length, namespace_line
 
 
@@ -35,7 +36,8 @@ def send_problem(exchange: Exchange, problem: Problem, namespace: str = "") -> N
     body = problem.body()
     exchange.cause = problem.message
     exchange.cache_status = ""
-    fields = [("Content-Type", JSON), content_length(len(body)), *problem.fields]
+    named = (FIELD, identify(exchange))
+    fields = [("Content-Type", JSON), content_length(len(body)), named, *problem.fields]
     head = build_head(problem.status, fields) + namespace_line(namespace)
     send_whole(exchange, problem.status, head, body)
 

@@ -11,6 +11,7 @@ import aiohttp
 
 from engine.errors import UpstreamUnavailable
 from engine.upstream.client import map_faults, place_of
+from engine.upstream.kinds import Counts
 from engine.upstream.span import Span
 
 
@@ -25,6 +26,7 @@ class HTTPBlobStream:
         start: int,
         stall_s: float,
         release: Callable[[], None],
+        counts: Counts,
     ) -> None:
         self.start = start
         self.size_bytes = span.size_bytes
@@ -35,6 +37,7 @@ class HTTPBlobStream:
         self._left_bytes = span.count_bytes
         self._stall_s = stall_s
         self._release = release
+        self._counts = counts
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -92,10 +95,12 @@ class HTTPBlobStream:
         try:
             async with asyncio.timeout(self._stall_s):
                 with map_faults(self._place):
-                    return await self._response.content.readany()
+                    piece = await self._response.content.readany()
         except TimeoutError as exc:
             message = f"{self._place}: stalled, nothing came for {self._stall_s:g} s"
             raise UpstreamUnavailable(message) from exc
+        self._counts.blob_bytes += len(piece)
+        return piece
 
     async def aclose(self) -> None:
         """Drop the connection where the body is unfinished, else keep it. Idempotent."""

@@ -5,7 +5,7 @@ breaker), so that neither bodies under way nor a dead CDN keep tags and manifest
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -44,6 +44,12 @@ class Counts:
     billable_manifest_gets: int = 0  # answered with 200, as Docker Hub counts
     token_fetches: int = 0
     helper_runs: int = 0
+    manifest_bytes: int = 0  # of bodies, as they came
+    blob_bytes: int = 0
+
+    def copy(self) -> "Counts":
+        """Take them as they are now."""
+        return replace(self, requests=Counter(self.requests), refused=Counter(self.refused))
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class Registry:
         """`GET` a manifest, whole within the deadline; Docker Hub bills it."""
         reply = await self._fetch(self._manifest("GET", repository, reference), deadline)
         self.counts.billable_manifest_gets += 1
+        self.counts.manifest_bytes += len(reply.body)
         return ManifestBody(
             body=reply.body,
             media_type=media_type(reply.headers),
@@ -141,6 +142,7 @@ class Registry:
                 start=start,
                 stall_s=self._limits.stall_s,
                 release=slot.release,
+                counts=self.counts,
             )
 
         return await self._operations.run(Kind.BLOB, deadline, attempt)
@@ -175,6 +177,7 @@ class Registry:
             self.rate_limit,
             self.counts.requests.total(),
             self.counts.billable_manifest_gets,
+            self.counts.copy(),
         )
 
     async def aclose(self) -> None:

@@ -32,6 +32,7 @@ class FakeExchange:
     upstream = "docker.io"
     digest = DIGEST
     cause = ""
+    request_id = ""
 
     def header(self, name: bytes) -> bytes | None:
         return {

@@ -91,7 +91,9 @@ def test_an_unknown_ns_is_told_the_configured_ones(desk: Desk) -> None:
 
 
 async def test_an_error_has_the_head_of_get_for_head(desk: Desk) -> None:
-    got, head = await desk.ask(TAG), await desk.ask(TAG, "HEAD")
+    got, head = [
+        await desk.ask(TAG, method, **{"x-request-id": "same"}) for method in ("GET", "HEAD")
+    ]
     assert got.status == head.status == 404
     assert head.headers == got.headers
     assert (len(got.body), head.body) == (int(head.headers["content-length"]), b"")

@@ -39,6 +39,7 @@ class FakeExchange:
     upstream: str = ""
     digest: str = ""
     cause: str = ""
+    request_id: str = ""
     first_byte_s: float | None = None
 
     head: bytes = b""

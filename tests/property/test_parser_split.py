@@ -86,7 +86,7 @@ async def converse(pieces: list[bytes]) -> tuple[bytes, list[Over]]:
                 output += transport.read_output()
             output += transport.read_output()
             transport.finish()
-    return re.sub(rb"Date: [^\r]+\r\n", b"", output), site.records.all
+    return re.sub(rb"(Date|X-Request-Id): [^\r]+\r\n", b"", output), site.records.all
 
 
 @settings(max_examples=150, deadline=None)

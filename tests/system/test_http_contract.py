@@ -15,7 +15,7 @@ NOTHING = "sha256:" + "0" * 64
 LAYER = make_bytes(200_000, seed=1)
 REPOSITORY = "acme/app"
 NAMESPACE = "docker.io"
-VARYING = ("date", "age")
+VARYING = ("date", "age", "x-request-id")
 
 
 @pytest.fixture(scope="module")
