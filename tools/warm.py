@@ -25,7 +25,8 @@ from rich.progress import (
 from engine.errors import CacheError
 from engine.platforms import own_platform, parse_platform
 from server.control_messages import Warm, Warming
-from tools.door import Door, door_command
+from tools.door import Door
+from tools.door_options import door_command
 from tools.options import EXIT_FOUND, grouped
 from tools.output import Kind, plain
 
