@@ -8,10 +8,9 @@ answers with a line of JSON now and then, and the last line says how it ended.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
-from urllib.parse import parse_qs
 
 import msgspec
 
@@ -27,67 +26,26 @@ from server.exchange import Exchange
 from server.explained import make_explained
 from server.fault_log import FaultLog
 from server.operating import NotOpen, Operator
+from server.parameters import BadParameter, Parameters
 from server.reply import send_whole
 from server.response import Field, build_head, content_length
 
 logger = logging.getLogger(__name__)
 
 PREFIX = b"/api/"
-_MAX_PARAMETERS = 64
 _SAFE: list[Field] = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ]
-_TRUE = frozenset({"true", "1", ""})
 
 
-class BadParameter(Exception):
-    """A parameter that is missing, repeated, unknown or wrong."""
+class NotAllowed(Exception):
+    """A method that is not for this resource, and those that are."""
 
-
-class Parameters:
-    """The query of a request."""
-
-    def __init__(self, values: Mapping[str, list[str]]) -> None:
-        self._values = values
-
-    @classmethod
-    def parse(cls, query: bytes, known: Sequence[str]) -> "Parameters":
-        """Read a query; raises `BadParameter` for what is not `known`."""
-        try:
-            values = parse_qs(
-                query.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS
-            )
-        except ValueError as exc:
-            raise BadParameter(f"the query cannot be read: {exc}") from exc
-        for name in values:
-            if name not in known:
-                raise BadParameter(f"unknown parameter {name!r}: there are {', '.join(known)}")
-        return cls(values)
-
-    def find(self, name: str) -> str | None:
-        """Find a parameter that is given once."""
-        found = self._values.get(name, [])
-        if len(found) > 1:
-            raise BadParameter(f"{name} is given more than once")
-        return found[0] if found else None
-
-    def get(self, name: str) -> str:
-        """Get a parameter that is needed."""
-        found = self.find(name)
-        if not found:
-            raise BadParameter(f"{name} is missing")
-        return found
-
-    def list(self, name: str) -> list[str]:
-        """List all values of a parameter."""
-        return self._values.get(name, [])
-
-    def is_set(self, name: str) -> bool:
-        """Whether a switch is given, as `name` or `name=true`."""
-        found = self.find(name)
-        return found is not None and found.lower() in _TRUE
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"this is for {allow}")
+        self.allow = allow
 
 
 class OperatorApi:
@@ -116,6 +74,9 @@ class OperatorApi:
         except Refused as exc:
             self._note_refusal(exchange, exc)
             send_error(exchange, exc.status, str(exc))
+        except NotAllowed as exc:
+            allow = ("Allow", exc.allow)
+            send_error(exchange, HTTPStatus.METHOD_NOT_ALLOWED, str(exc), allow)
         except (BadParameter, Inexplicable, InvalidName, InvalidValue) as exc:
             send_error(exchange, HTTPStatus.BAD_REQUEST, str(exc))
         except Unknown as exc:
@@ -145,9 +106,9 @@ class OperatorApi:
 
     def _refuse(self, path: bytes) -> None:
         if path in self._readers:
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "this is read by GET")
+            raise NotAllowed("GET, HEAD")
         if path in self._actors or path == b"/api/v1/warm":
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "this is done by POST")
+            raise NotAllowed("POST")
         raise Refused(HTTPStatus.NOT_FOUND, "there is no such resource")
 
     async def _status(self, _: Parameters) -> object:
@@ -212,20 +173,18 @@ def encode(document: object) -> bytes:
     return msgspec.json.encode(document, enc_hook=str)
 
 
-def send_json(exchange: Exchange, status: HTTPStatus, document: object) -> None:
+def send_json(exchange: Exchange, status: HTTPStatus, document: object, *more: Field) -> None:
     """Answer with a document."""
     body = encode(document) + b"\n"
-    fields = [("Content-Type", "application/json"), content_length(len(body)), *_SAFE]
+    fields = [("Content-Type", "application/json"), content_length(len(body)), *_SAFE, *more]
     if status is HTTPStatus.UNAUTHORIZED:
         fields.append(("WWW-Authenticate", 'Bearer realm="moorage"'))
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        fields.append(("Allow", "POST" if exchange.method in (b"GET", b"HEAD") else "GET, HEAD"))
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(("Retry-After", "1"))
     send_whole(exchange, status, build_head(status, fields), body)
 
 
-def send_error(exchange: Exchange, status: HTTPStatus, message: str) -> None:
+def send_error(exchange: Exchange, status: HTTPStatus, message: str, *more: Field) -> None:
     """Answer with an error."""
     exchange.cause = message
-    send_json(exchange, status, {"error": message})
+    send_json(exchange, status, {"error": message}, *more)

@@ -55,14 +55,16 @@ def find_server(layout: Layout, patience_s: float = _PATIENCE_S) -> Running | No
 
 def ask_server(layout: Layout, command: Command, patience_s: float = _PATIENCE_S) -> Reply | None:
     """Have the running server carry out a command; None where nobody listens."""
-    replies = iter_replies(layout, command)
+    replies = iter_replies(layout, command, patience_s)
     if replies is None:
         return None
     (reply,) = replies
     return reply
 
 
-def iter_replies(layout: Layout, command: Command) -> Iterator[Reply] | None:
+def iter_replies(
+    layout: Layout, command: Command, patience_s: float = _PATIENCE_S
+) -> Iterator[Reply] | None:
     """Have the running server carry out a command; None where nobody listens.
 
     There is at least one reply, and `ActFailed` where the server ends before that.

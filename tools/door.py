@@ -4,24 +4,21 @@ Invariant: commands do not know which way they go. What cannot be reached, or re
 `CacheError` that says what to do.
 """
 
-import functools
 import http.client
 import logging
 import os
 import select
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import click
 import msgspec
 
-from engine.errors import CacheError, InvalidName
+from engine.errors import CacheError
 from engine.layout import Layout
-from server.config import ConfigError, load
 from server.control_messages import (
     Command,
     Drain,
@@ -34,14 +31,11 @@ from server.control_messages import (
 )
 from server.facts import Facts
 from tools.control_client import ActFailed, iter_replies
-from tools.options import EXIT_FOUND, EXIT_USAGE, NotADataDirectory, become_owner, exit_with, fail
 
 T = TypeVar("T")
-_FILE = click.Path(path_type=Path)
 # A warm says something twice a second; a status may wait for a first reading of the index.
 _PATIENCE_S = 30.0
 _PAUSE_S = 0.2
-_TOKEN_VARIABLE = "MOORAGE_TOKEN"
 
 
 logger = logging.getLogger(__name__)
@@ -183,62 +177,3 @@ def _expect(kind: type[T], reply: Reply) -> T:
     if not isinstance(reply, kind):
         raise ActFailed(f"the server answered what was not asked: {type(reply).__name__}")
     return reply
-
-
-def door_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that lead to a running mirror; it gets a `Door` and `is_json`.
-
-    What goes wrong becomes one line on standard error and an exit code.
-    """
-
-    @click.option("--data", metavar="DIR", type=_FILE, help="The mirror's data directory.")
-    @click.option("--config", metavar="FILE", type=_FILE, help="The mirror's config.yml.")
-    @click.option("--url", metavar="URL", help="The debug port of a mirror, on any machine.")
-    @click.option(
-        "--token-file", type=_FILE, metavar="F",
-        help=f"With --url: the operator's token; else {_TOKEN_VARIABLE} is.",
-    )  # fmt: skip
-    @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
-    @functools.wraps(function)
-    def command(
-        *,
-        data: Path | None,
-        config: Path | None,
-        url: str | None,
-        token_file: Path | None,
-        is_json: bool,
-        **options: object,
-    ) -> None:
-        if url is not None and (data or config):
-            raise click.UsageError("--url names another way than --data and --config")
-        if token_file is not None and url is None:
-            raise click.UsageError("--token-file is for --url")
-        try:
-            door = _open_socket(data, config) if url is None else UrlDoor(url, _token(token_file))
-            function(door, is_json=is_json, **options)
-        except ConfigError as exc:
-            exit_with(exc, is_json=is_json)
-        except (NotADataDirectory, InvalidName) as exc:
-            fail(exc, EXIT_USAGE, is_json=is_json)
-        except CacheError as exc:
-            fail(exc, EXIT_FOUND, is_json=is_json)
-
-    return command
-
-
-def _open_socket(data: Path | None, config: Path | None) -> Door:
-    settings = load(config, os.environ, data=data).engine
-    become_owner(settings.data_directory)
-    return SocketDoor(Layout(settings.data_directory))
-
-
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(_TOKEN_VARIABLE) or None
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise click.UsageError(f"--token-file: {exc}") from exc
-    if not token.isascii() or not token.isprintable() or not token:
-        raise click.UsageError(f"--token-file: {file} does not hold a token")
-    return token

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from engine.errors import CacheError
 from server.control_messages import Draining
-from tools.door import Door, door_command
+from tools.door import Door
+from tools.door_options import door_command
 from tools.options import EXIT_FOUND
 from tools.output import Field, Kind, Report, show
 

@@ -6,7 +6,8 @@ import click
 import msgspec
 
 from server.facts import Facts
-from tools.door import Door, door_command
+from tools.door import Door
+from tools.door_options import door_command
 from tools.output import Column, Field, Kind, Listing, Report, Value, show
 
 _FILLS = (

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.live import Live
 
 from engine.errors import CacheError
-from tools.door import Door, door_command
+from tools.door import Door
+from tools.door_options import door_command
 from tools.output import Kind, plain
 from tools.rates import rates_of
 from tools.top_screen import View, draw

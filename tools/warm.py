@@ -25,7 +25,8 @@ from rich.progress import (
 from engine.errors import CacheError
 from engine.platforms import own_platform, parse_platform
 from server.control_messages import Warm, Warming
-from tools.door import Door, door_command
+from tools.door import Door
+from tools.door_options import door_command
 from tools.options import EXIT_FOUND, grouped
 from tools.output import Kind, plain
 
@@ -181,6 +182,7 @@ class _Bars:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
+            TextColumn("{task.fields[state]}"),
             BarColumn(),
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
@@ -202,13 +204,14 @@ class _Bars:
         style = {"done": "green", "failed": "red"}.get(each.state, "default")
         with self._lock:
             if each.ref not in self._tasks:
-                self._tasks[each.ref] = self._progress.add_task("", total=None)
+                self._tasks[each.ref] = self._progress.add_task("", total=None, state="")
             task = self._progress.tasks[self._tasks[each.ref]]
         self._progress.update(
             task.id,
             description=f"[{style}]{escape(plain(each.ref, Kind.TEXT))}[/]",
             completed=each.done_bytes,
             total=each.total_bytes or None,
+            state=each.state,
         )
         if each.state != "running":
             self._progress.stop_task(task.id)

@@ -51,7 +51,9 @@ function showTable(id, items, keyOf, cells) {
 }
 
 const cell = (...children) => make("td", {}, ...children);
-const nameCell = (...children) => make("td", { class: "name" }, ...children);
+// A name breaks after its slashes, where it must.
+const nameCell = (name) => make("td", { class: "name" },
+  ...name.split(/(?<=\/)/).flatMap((part) => [part, make("wbr")]));
 const extraCell = (...children) => make("td", { class: "n extra" }, ...children);
 const numberCell = (...children) => make("td", { class: "n" }, ...children);
 

@@ -54,7 +54,7 @@ function drawExplained(known) {
 
 function drawPart(title, items, columns, cells) {
   if (!items.length) return [];
-  const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column)));
+  const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col", class: column === "Size" ? "n" : null }, column)));
   const table = make("table", {}, make("thead", {}, head),
     make("tbody", {}, ...items.map((item) => make("tr", {}, ...cells(item)))));
   return [make("h3", {}, title), make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table)];

@@ -53,7 +53,7 @@ def test_a_name_stays() -> None:
 @pytest.mark.parametrize("log_format", LogFormat)
 def test_the_access_line_of_what_failed_bears_it(log_format: LogFormat) -> None:
     exchange = fail(**{"x-request-id": "job-7"})
-    line = Renderer(log_format, {}).render(exchange, 1, 0.1, 0.0).decode()
+    line = Renderer(log_format, {}).render([(exchange, "-", 1, 0.1)], 0.0).decode()
     if log_format is LogFormat.TEXT:
         assert " request_id=job-7 " in line
         assert re.search(r" remote=\S+ user_agent=.* cause=.*\n$", line)
@@ -64,7 +64,7 @@ def test_the_access_line_of_what_failed_bears_it(log_format: LogFormat) -> None:
 @pytest.mark.parametrize("log_format", LogFormat)
 def test_a_hits_line_has_none(log_format: LogFormat) -> None:
     exchange = FakeExchange(b"/", headers={"x-request-id": "job-7"}, status=200)
-    assert b"request_id" not in Renderer(log_format, {}).render(exchange, 1, 0.1, 0.0)
+    assert b"request_id" not in Renderer(log_format, {}).render([(exchange, "-", 1, 0.1)], 0.0)
 
 
 @pytest.mark.anyio

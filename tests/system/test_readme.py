@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine.platforms import own_platform
 from tests.component.adopting import storage_of
 from tests.fakes.child import Child, clean_environment
 from tests.fakes.clients import Sandbox
@@ -21,6 +22,8 @@ from tests.fakes.images_catalogue import catalogue
 from tests.fakes.mirror import PROGRAM, Mirror, site_of
 from tests.fakes.readme import MIRROR, ROOT, blocks, commands
 from tests.fakes.stocked import Stock, stock
+from tests.fakes.upstream import ThreadedUpstream
+from tests.fakes.upstream_content import IMAGE_INDEX, MANIFEST, descriptor
 from tests.system.conftest import PASSWORD, USER, skip_client
 from tests.system.test_container import BUILD, RUN
 from tools.bench_servers import find_program
@@ -94,6 +97,8 @@ SKOPEO = (
 
 
 TOOLS = [command for command in commands() if command.startswith("moorage ")]
+# These are for a mirror that runs.
+RUNNING = [command for command in TOOLS if command.split()[1] in ("warm", "status", "top", "drain")]
 
 
 def test_every_command_has_a_test() -> None:
@@ -105,7 +110,36 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stock:
     return stock(tmp_path_factory.mktemp("stock"))
 
 
-@pytest.mark.parametrize("command", TOOLS)
+@pytest.mark.parametrize("command", RUNNING)
+def test_a_tool_runs_as_written_on_a_running_mirror(command: str, tmp_path: Path) -> None:
+    with ThreadedUpstream() as upstream:
+        for repository, tag in (("busybox", "1.35"), ("org/app", "v1")):
+            add_images(upstream, repository, tag)
+        (tmp_path / "images.txt").write_text("busybox:1.35\n")
+        site = site_of(tmp_path / "mirror", upstream.upstream.url, namespaces=["docker.io"])
+        site.config["upstreams"] = {"ghcr.io": {"remoteurl": upstream.upstream.url}}
+        with site.start():
+            words = [str(PROGRAM), *shlex.split(command)[1:], "--data", str(site.data)]
+            if words[1:] == ["top", "--data", str(site.data)]:
+                words += ["--count", "1"]  # nobody is there to press q
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr
+
+
+def add_images(upstream: ThreadedUpstream, repository: str, tag: str) -> None:
+    """Add an image for two platforms, and this machine's."""
+    content, entries = upstream.upstream.content, []
+    for platform in {"linux/amd64", "linux/arm64", str(own_platform())}:
+        image = content.add_image(repository, None, (platform.encode(),))
+        system, architecture = platform.split("/")
+        named = {"os": system, "architecture": architecture}
+        entries.append({**descriptor(MANIFEST, image.body), "platform": named})
+    body = json.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": entries})
+    content.add_manifest(repository, body.encode(), IMAGE_INDEX, tag)
+
+
+@pytest.mark.parametrize("command", [command for command in TOOLS if command not in RUNNING])
 def test_a_tool_runs_as_written(command: str, stocked: Stock, tmp_path: Path) -> None:
     data = shutil.copytree(stocked.path, tmp_path / "data")
     digest = next(iter(stocked.images.values())).manifest

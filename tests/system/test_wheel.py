@@ -45,7 +45,9 @@ def test_the_wheel_bears_what_is_not_python(wheel: Path) -> None:
         names = set(archive.namelist())
     schema = {f"migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")}
     assert schema
-    assert schema | {"engine/py.typed", "server/py.typed"} <= names
+    page = {f"server/page/{path.name}" for path in (ROOT / "server" / "page").iterdir()}
+    assert page
+    assert schema | page | {"engine/py.typed", "server/py.typed"} <= names
 
 
 def test_an_installed_moorage_runs_from_anywhere(wheel: Path, tmp_path: Path) -> None:
