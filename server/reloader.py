@@ -9,7 +9,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from engine.errors import StorageError
 from engine.pem import PemError
 from server.config_tree import ConfigError
 from server.reload import plan_reload
@@ -70,7 +69,7 @@ class Reloader:
         for adopt in self._adopters:
             try:
                 await adopt(settings)
-            except (PemError, StorageError) as exc:
+            except PemError as exc:
                 logger.error("not adopted, former values stay: %s", exc)
 
 
