@@ -28,6 +28,7 @@ from engine.lookup import BlobHead, BlobLookup, ManifestLookup, ReferrersPage, T
 from engine.manifests import Manifests
 from engine.names import Digest, Location, Reference
 from engine.negative import NegativeCache
+from engine.pem import PemError
 from engine.recovery import Recovery
 from engine.referrers import get_referrers
 from engine.settings import EngineSettings, UpstreamSettings
@@ -105,14 +106,17 @@ class Cache:
         return cls(store, upkeep, evictor, upstreams, lock, patience=patience or Patience())
 
     async def adopt(self, settings: EngineSettings) -> None:
-        """Go by other settings from now on. Raises `PemError`, with that upstream unchanged.
+        """Go by other settings from now on, of the same directory and the same upstreams.
 
-        Of the same upstreams, by the same names, at the same URLs, and the same directory.
+        An upstream whose files of TLS cannot be used keeps its former settings.
         """
         await self.evictor.adopt(settings.eviction, make_ttls(settings))
         await self._upkeep.adopt(settings.verify)
         for upstream in settings.upstreams:
-            await self._upstreams[upstream.namespace].adopt(upstream)
+            try:
+                await self._upstreams[upstream.namespace].adopt(upstream)
+            except PemError as exc:
+                log.error("former settings stay upstream=%s cause=%s", upstream.namespace, exc)
 
     def find(self, kind: Kind, location: Location, digest: Digest) -> Content | None:
         """The hit path: find content that `location` may be served, without waiting.

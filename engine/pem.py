@@ -8,6 +8,9 @@ import ssl
 from enum import Enum
 from pathlib import Path
 
+# OpenSSL's reasons: another key of the same kind, and one of another kind.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
 
 class Role(Enum):
     """What a file is for."""
@@ -41,7 +44,7 @@ def load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
     except _Encrypted as exc:
         raise PemError(Role.KEY, key, "it is encrypted", "a key without a password") from exc
     except ssl.SSLError as exc:
-        if exc.reason == "KEY_VALUES_MISMATCH":
+        if exc.reason in _MISMATCHES:
             reason = "it is another certificate's key"
             raise PemError(Role.KEY, key, reason, f"the key of {certificate}") from exc
         reason = f"it is no key in PEM, or {certificate} is no certificate"

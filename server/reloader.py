@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
-from engine.errors import StorageError
 from engine.pem import PemError
 from server.config_tree import ConfigError
 from server.reload import plan_reload
@@ -81,7 +80,7 @@ class Reloader:
         for adopt in self._adopters:
             try:
                 await adopt(settings)
-            except (PemError, StorageError) as exc:
+            except PemError as exc:
                 logger.error("not adopted, former values stay: %s", exc)
 
 

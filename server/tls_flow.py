@@ -20,8 +20,9 @@ from server.tls_channel import Channel
 
 logger = logging.getLogger(__name__)
 
-# Measured: below 64 KiB the calls cost more than the encryption, above 128 KiB nothing is gained.
-PIECE_BYTES = 128 * 1024
+# A body of 64 KiB leaves together with its head. From 32 to 256 KiB the CPU is the same to within a
+# tenth, but a connection keeps OpenSSL's buffer of this size for as long as it lives.
+PIECE_BYTES = 80 * 1024
 # What one connection may encrypt in one turn of the loop, about a millisecond's work.
 TURN_BYTES = 2 * 1024 * 1024
 

@@ -23,6 +23,7 @@ class Who(Enum):
     ALL = auto()
     MIRRORS = auto()  # those that pull from the upstream
     TAG_HOLDERS = auto()  # those that can serve a tag without asking upstream
+    TLS = auto()  # those that speak TLS, and nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,12 @@ class Case:
 
 def list_cases(content: Content) -> list[Case]:
     """All cases, in the order in which they are run."""
-    return [*_warm_cases(content), *_load_cases(content), *_cold_cases(content)]
+    return [
+        *_warm_cases(content),
+        *_tls_cases(content),
+        *_load_cases(content),
+        *_cold_cases(content),
+    ]
 
 
 def _warm_cases(content: Content) -> list[Case]:
@@ -99,6 +105,21 @@ def _warm_cases(content: Content) -> list[Case]:
         _rate("blob-1m", "blob 1 MiB", mib1),
         _range("range", "a tenth of 1 MiB by Range", mib1),
         _throughput("blob-100m", "blob 100 MiB, 8 connections", large),
+    ]
+
+
+def _tls_cases(content: Content) -> list[Case]:
+    """The same bodies over TLS 1.3, all with one certificate."""
+    _, kib1, kib64, mib1, large = content.app.blobs
+    closing = ("Connection: close",)
+    return [
+        _rate("tls-blob-1k", "TLS: blob 1 KiB", kib1, who=Who.TLS),
+        _rate(
+            "tls-blob-1k-close", "TLS: blob 1 KiB, a connection each", kib1, closing, who=Who.TLS
+        ),
+        _rate("tls-blob-64k", "TLS: blob 64 KiB", kib64, who=Who.TLS),
+        _rate("tls-blob-1m", "TLS: blob 1 MiB", mib1, who=Who.TLS),
+        _throughput("tls-blob-100m", "TLS: blob 100 MiB, 8 connections", large, Who.TLS),
     ]
 
 
@@ -196,8 +217,8 @@ def _range(name: str, title: str, asked: Fetch) -> Case:
     )
 
 
-def _throughput(name: str, title: str, asked: Fetch) -> Case:
-    return Case(name, title, Metric.THROUGHPUT, Warm(Load(asked.path, 8), asked.size_bytes))
+def _throughput(name: str, title: str, asked: Fetch, who: Who = Who.ALL) -> Case:
+    return Case(name, title, Metric.THROUGHPUT, Warm(Load(asked.path, 8), asked.size_bytes), who)
 
 
 def _cold(name: str, title: str, work: Cold) -> Case:

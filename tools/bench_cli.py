@@ -117,6 +117,8 @@ def _choose_targets(lab: Lab, options: _Options) -> list[Target]:
     if debian is not None:
         targets.append(registry("docker-registry", debian))
     targets += [registry(Path(path).name, path) for path in options["programs"]]
+    targets.append(moorage("moorage-tls", _ROOT, pair=lab.pair))
+    targets.append(nginx_static(lab.content, "nginx-tls", lab.pair))
     names = [target.name for target in targets]
     if len(set(names)) < len(names):
         _refuse(f"two targets have one name: {', '.join(names)}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from tools.bench_certificate import make_pair
 from tools.bench_content import Content, Sizes, make_content
 from tools.bench_model import Sample
 from tools.bench_process import (
@@ -48,6 +49,7 @@ class Lab:
     def __init__(self, directory: Path, cpus: Cpus, content: Content, stack: ExitStack) -> None:
         self.cpus = cpus
         self.content = content
+        self.pair = make_pair(directory)  # for all that speak TLS
         self._directory = directory
         self._count = 0
         self._upstream = stack.enter_context(

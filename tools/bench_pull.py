@@ -6,12 +6,14 @@ Run as `python -m tools.bench_pull` with a `Plan` as JSON on standard input; wri
 """
 
 import socket
+import ssl
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import msgspec
 import xxhash
@@ -73,12 +75,19 @@ class _Tally:
             self.first_bytes_s.append(seconds)
 
 
-def fetch(address: str, asked: Fetch, pace_bytes_s: float = 0.0) -> float:
+def fetch(
+    address: str, asked: Fetch, pace_bytes_s: float = 0.0, tls: ssl.SSLContext | None = None
+) -> float:
     """Get and check one answer; return the seconds until its body began. Raises `PullFailed`."""
     host, _, port = address.rpartition(":")
     started_at = time.monotonic()
     try:
-        with socket.create_connection((host, int(port)), timeout=_TIMEOUT_S) as sock:
+        with ExitStack() as stack:
+            sock = stack.enter_context(
+                socket.create_connection((host, int(port)), timeout=_TIMEOUT_S)
+            )
+            if tls is not None:
+                sock = stack.enter_context(tls.wrap_socket(sock))
             head = f"GET {asked.path} HTTP/1.1\r\nHost: {address}\r\n{ACCEPT}\r\n"
             sock.sendall(f"{head}Connection: close\r\n\r\n".encode())
             body = _read_head(sock, asked)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tools.bench_cases import Case, Cold, Crowded, Noise, Paced, Warm, Who, fresh_tag
+from tools.bench_certificate import make_context
 from tools.bench_content import MIB
 from tools.bench_lab import Client, Lab
 from tools.bench_model import Sample
@@ -102,10 +103,11 @@ class Runner:
         asked = [app.by_tag, app.by_digest, *app.blobs]
         if target.holds_tags:
             asked.append(fresh_tag(app))
+        tls = make_context() if server.is_tls else None
         for one in asked:
-            fetch(server.address, one)
+            fetch(server.address, one, tls=tls)
             # The mirror may still be storing it; what is warm comes from its disk.
-            fetch(server.address, one)
+            fetch(server.address, one, tls=tls)
 
     def _measure(self, case: Case, target: Target, servers: dict[str, Server]) -> Sample:
         match case.work:
@@ -140,13 +142,13 @@ class Runner:
                 return self._measure_crowded(work, server)
 
     def _ask(self, server: Server, load: Load, body_bytes: int) -> Sample:
-        found = run_wrk(self._wrk, server.address, load, self._seconds, self._lab.cpus.client)
+        found = run_wrk(self._wrk, server.url, load, self._seconds, self._lab.cpus.client)
         return judge(found, load, body_bytes)
 
     def _measure_paced(self, work: Paced, server: Server) -> Sample:
         peak = run_wrk(
             self._wrk,
-            server.address,
+            server.url,
             Load(work.asked.path, 32, (ACCEPT,)),
             PEAK_S,
             self._lab.cpus.client,
@@ -199,6 +201,8 @@ class Runner:
 
 def is_for(case: Case, target: Target) -> bool:
     """Whether a case makes sense for a target."""
+    if target.is_tls or case.who is Who.TLS:
+        return target.is_tls and case.who is Who.TLS
     match case.who:
         case Who.ALL:
             return True

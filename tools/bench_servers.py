@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from engine.descriptor import OCI_MANIFEST
+from tools.bench_certificate import Pair
 from tools.bench_content import Content
 from tools.bench_process import Child, Command, clean_environment
 
@@ -30,15 +31,16 @@ _CACHE_BYTES = 400_000_000
 class Server:
     """A running server, stopped when its `with` block ends."""
 
-    def __init__(self, child: Child, address: str, log: Path) -> None:
+    def __init__(self, child: Child, address: str, log: Path, *, is_tls: bool = False) -> None:
         self.child = child
         self.address = address
         self.log = log
+        self.is_tls = is_tls
 
     @property
     def url(self) -> str:
         """Base URL."""
-        return f"http://{self.address}"
+        return f"{'https' if self.is_tls else 'http'}://{self.address}"
 
     @property
     def pid(self) -> int:
@@ -62,13 +64,15 @@ class Target:
     """A program that is measured.
 
     `launch` starts it with a directory of its own, which exists, on a processor, and for a mirror
-    with the upstream's URL. `holds_tags`: it can serve a tag without asking upstream.
+    with the upstream's URL. `holds_tags`: it can serve a tag without asking upstream. `is_tls`: it
+    speaks TLS, and is asked for nothing but the cases about that.
     """
 
     name: str
     launch: Callable[[Path, int, str], Server]
     is_mirror: bool = True
     holds_tags: bool = False
+    is_tls: bool = False
 
 
 def find_program(name: str) -> str | None:
@@ -76,18 +80,23 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=_SBIN_PATH)
 
 
-def moorage(name: str, checkout: Path, cache_bytes: int = _CACHE_BYTES) -> Target:
+def moorage(
+    name: str, checkout: Path, cache_bytes: int = _CACHE_BYTES, pair: Pair | None = None
+) -> Target:
     """Moorage as it is in `checkout`, run by our own interpreter and libraries."""
+    is_tls = pair is not None
 
     def launch(directory: Path, cpu: int, upstream_url: str) -> Server:
         config = directory / "config.yml"
-        config.write_text(json.dumps(_moorage_config(directory, upstream_url, cache_bytes)))
+        config.write_text(json.dumps(_moorage_config(directory, upstream_url, cache_bytes, pair)))
         # With -c the working directory comes first on the path, before what is installed.
         code = "from tools.cli import main; main()"
         argv = [sys.executable, "-c", code, "serve", str(config)]
-        return _start(argv, directory, cpu, r"listening addr=(\S+)", checkout)
+        server = _start(argv, directory, cpu, r"listening addr=(\S+)", checkout)
+        server.is_tls = is_tls
+        return server
 
-    return Target(name, launch, holds_tags=True)
+    return Target(name, launch, holds_tags=True, is_tls=is_tls)
 
 
 def registry(name: str, program: str) -> Target:
@@ -102,13 +111,18 @@ def registry(name: str, program: str) -> Target:
     return Target(name, launch)
 
 
-def nginx_static(content: Content) -> Target:
+def nginx_static(content: Content, name: str = "nginx", pair: Pair | None = None) -> Target:
     """nginx with the content as static files: what a server can do that knows no registry."""
+    is_tls = pair is not None
 
     def launch(directory: Path, cpu: int, _: str) -> Server:
-        return start_nginx(directory, cpu, content, "access_log access.log combined buffer=64k;")
+        log = "access_log access.log combined buffer=64k;"
+        if pair is not None:
+            log += f"ssl_certificate {pair.certificate}; ssl_certificate_key {pair.key};"
+            log += "ssl_protocols TLSv1.2 TLSv1.3;"
+        return start_nginx(directory, cpu, content, log, is_tls=is_tls)
 
-    return Target("nginx", launch, is_mirror=False)
+    return Target(name, launch, is_mirror=False, is_tls=is_tls)
 
 
 def start_upstream(directory: Path, cpu: int, content: Content) -> Server:
@@ -135,7 +149,15 @@ def start_upstream(directory: Path, cpu: int, content: Content) -> Server:
     )
 
 
-def start_nginx(directory: Path, cpu: int, content: Content, http: str, server: str = "") -> Server:
+def start_nginx(
+    directory: Path,
+    cpu: int,
+    content: Content,
+    http: str,
+    server: str = "",
+    *,
+    is_tls: bool = False,
+) -> Server:
     """Start nginx over the content, with more configuration for its http and server sections."""
     program = find_program("nginx")
     assert program is not None, "nginx is not installed"
@@ -143,14 +165,15 @@ def start_nginx(directory: Path, cpu: int, content: Content, http: str, server: 
         host, port = sock.getsockname()
         address = f"{host}:{port}"
         config = directory / "nginx.conf"
-        config.write_text(_nginx_config(directory, address, content.root, http, server))
+        listen = f"{address} ssl" if is_tls else address
+        config.write_text(_nginx_config(directory, listen, content.root, http, server))
         log = directory / "log"
         argv = [program, "-p", str(directory), "-c", str(config)]
         # nginx cannot choose a port, but takes over the sockets that this variable names: so it
         # replaces itself, and a port that is free now is still ours then.
         environment = {"NGINX": f"{sock.fileno()};"}
         child = Child(Command(argv, cpu, environment=environment), log, [sock.fileno()])
-    return Server(child, address, directory / "access.log")
+    return Server(child, address, directory / "access.log", is_tls=is_tls)
 
 
 def program_version(argv: list[str]) -> str:
@@ -170,13 +193,17 @@ def _start(
     return Server(child, child.wait_for(pattern), log)
 
 
-def _moorage_config(directory: Path, upstream_url: str, cache_bytes: int) -> dict[str, object]:
+def _moorage_config(
+    directory: Path, upstream_url: str, cache_bytes: int, pair: Pair | None
+) -> dict[str, object]:
+    tls = {} if pair is None else {"certificate": str(pair.certificate), "key": str(pair.key)}
     return {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
         "http": {
             "addr": "127.0.0.1:0",
             "debug": {"addr": "127.0.0.1:0", "prometheus": {"enabled": True}},
+            "tls": tls,
         },
         "proxy": {"remoteurl": upstream_url},
         "upstreams": {FRESH_NAMESPACE: {"remoteurl": upstream_url, "tagttl": "60s"}},
@@ -194,7 +221,7 @@ def _registry_config(directory: Path, upstream_url: str) -> dict[str, object]:
     }
 
 
-def _nginx_config(directory: Path, address: str, root: Path, http: str, server: str) -> str:
+def _nginx_config(directory: Path, listen: str, root: Path, http: str, server: str) -> str:
     # Without it the worker is `nobody`, who cannot read what lies in root's temporary directory.
     user = "user root;" if os.geteuid() == 0 else ""
     places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -216,7 +243,7 @@ def _nginx_config(directory: Path, address: str, root: Path, http: str, server: 
         open_file_cache max=1000 inactive=60s;
         {http}
         server {{
-            listen {address};
+            listen {listen};
             root {root};
             {server}
         }}

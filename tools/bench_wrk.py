@@ -59,14 +59,14 @@ class WrkResult(msgspec.Struct, frozen=True):
     failed_count: int
 
 
-def run_wrk(program: str, address: str, load: Load, seconds: int, cpu: int) -> WrkResult:
-    """Run wrk on one processor for `seconds`. Raises `ChildFailed`."""
+def run_wrk(program: str, url: str, load: Load, seconds: int, cpu: int) -> WrkResult:
+    """Run wrk against a server's base URL on one processor for `seconds`. Raises `ChildFailed`."""
     # By name: wrk reads it once for itself and once for each thread.
     with NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(_SCRIPT + _VARYING if load.is_varying else _SCRIPT)
         file.flush()
         done = subprocess.run(
-            Command(_argv(program, address, load, seconds, file.name), cpu).pinned_argv(),
+            Command(_argv(program, url, load, seconds, file.name), cpu).pinned_argv(),
             env=clean_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -77,12 +77,12 @@ def run_wrk(program: str, address: str, load: Load, seconds: int, cpu: int) -> W
     return parse_result(done.stdout, done.stderr)
 
 
-def _argv(program: str, address: str, load: Load, seconds: int, script: str) -> list[str]:
+def _argv(program: str, url: str, load: Load, seconds: int, script: str) -> list[str]:
     return [
         program, "--threads", "1", "--connections", str(load.connections),
         "--duration", f"{seconds}s", "--timeout", "10s", "--latency", "--script", script,
         *(word for header in load.headers for word in ("--header", header)),
-        f"http://{address}{load.path}",
+        f"{url}{load.path}",
     ]  # fmt: skip
 
 

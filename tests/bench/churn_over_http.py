@@ -50,7 +50,7 @@ class Bench:
         load = Load(self._small.path, 32, (ACCEPT,))
         wrk = find_program("wrk")
         assert wrk is not None, "wrk is not installed"
-        peak = run_wrk(wrk, self._server.address, load, PEAK_S, self._cpu)
+        peak = run_wrk(wrk, self._server.url, load, PEAK_S, self._cpu)
         return min(MAX_PACE, peak.request_count / peak.duration_us * 1e6 * SHARE_OF_PEAK)
 
     def pace(self, rate: float, seconds: float) -> PaceResult:

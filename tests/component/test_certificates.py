@@ -6,6 +6,8 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from engine.pem import PemError
 from server.certificates import Certificates, describe_expiry
@@ -118,6 +120,18 @@ async def test_expiry_is_put_in_words(left: datetime.timedelta, expected: str | 
     assert describe_expiry(NOW + left, NOW) == expected
 
 
+def write_rsa_key(directory: Path) -> Path:
+    file = directory / "rsa.key"
+    file.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return file
+
+
 async def test_files_that_do_not_do_are_named(authority: Authority, tmp_path: Path) -> None:
     pair = authority.issue("mirror")
     settings = pair.settings()
@@ -131,10 +145,9 @@ async def test_files_that_do_not_do_are_named(authority: Authority, tmp_path: Pa
         (Pair(pair.certificate, nonsense).settings(), "key", "it is no key in PEM"),
         (Pair(pair.certificate, tmp_path / "none").settings(), "key", "no such file"),
         (Pair(pair.certificate, encrypted.certificate).settings(), "key", "it is no key in PEM"),
-        (
-            Pair(pair.certificate, authority.issue("other").key).settings(),
-            "key",
-            "another certificate's key",
+        *(
+            (Pair(pair.certificate, key).settings(), "key", "another certificate's key")
+            for key in (authority.issue("other").key, write_rsa_key(tmp_path))
         ),
         (pair.settings(clientcas=(str(nonsense),)), "ca", "it holds no certificates"),
         (pair.settings(clientcas=(str(pair.key),)), "ca", "it holds no certificates"),

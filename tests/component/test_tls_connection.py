@@ -407,3 +407,34 @@ async def test_a_certificate_that_is_optional_is_verified_if_given(
         site.tls = authority.client(Authority(tmp_path, "another one").issue("runner-2"))
         with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
             await (await site.connect()).get("/hit/1")
+
+
+async def test_nothing_is_sent_from_a_file_whose_handler_has_given_up(
+    trust: Trust, tmp_path: Path
+) -> None:
+    async with trust.open(tmp_path) as site:
+        client = await site.connect(receive_buffer_bytes=4096)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a Transport
+        client.send(GET.format("/impatient/60000000").encode())
+        await site.endpoint.wait_empty()
+
+
+async def test_records_that_are_damaged_end_the_connection(trust: Trust, tmp_path: Path) -> None:
+    async with trust.open(tmp_path) as site:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trust.authority.client().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        raw = await connect_plain(site)
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.send(outgoing.read())
+                incoming.write(await raw.reader.read(65536))
+        client.write(GET.format("/hit/3").encode())
+        record = bytearray(outgoing.read())
+        record[-1] ^= 1
+        raw.send(bytes(record))
+        with pytest.raises(ConnectionResetError):
+            await raw.reader.readexactly(10_000)
+        assert site.handler.targets == []

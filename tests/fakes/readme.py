@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MIRROR = "127.0.0.1:5000"  # the mirror's address in every recipe
+MIRROR = "127.0.0.1:5000"  # the mirror's address in every recipe of plain HTTP
+TLS_MIRROR = "mirror.example:5000"  # the same in those of TLS
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -21,8 +22,7 @@ def commands() -> list[str]:
     return [line.partition(" #")[0].strip() for line in lines if line.strip()]
 
 
-def recipe(language: str, marker: str, mirror: str) -> str:
-    """Give the one block that holds `marker`, for a mirror at another address."""
-    (found,) = [body for body in blocks(language) if marker in body]
-    assert MIRROR in found
-    return found.replace(MIRROR, mirror)
+def recipe(language: str, marker: str, mirror: str, *, written: str = MIRROR) -> str:
+    """Give the one block that holds `marker`, for a mirror at another address than `written`."""
+    (found,) = [body for body in blocks(language) if marker in body and written in body]
+    return found.replace(written, mirror)

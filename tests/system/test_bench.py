@@ -53,6 +53,16 @@ def test_moorage_and_nginx_are_measured_side_by_side(tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "chart.svg")
 
 
+def test_tls_is_measured_beside_nginx_with_the_same_certificate() -> None:
+    require("wrk", "nginx")
+    done = bench("--quick", "--only", "tls-blob-1k", "--only", "tls-blob-64k")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [
+        "target=moorage-tls",
+        "target=nginx-tls",
+    ] * 2
+
+
 @pytest.mark.parametrize(
     ("option", "value", "known"), [("--only", "x", "blob-1k"), ("--target", "x", "moorage")]
 )
