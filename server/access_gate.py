@@ -11,15 +11,14 @@ It stands behind the gate that asks for credentials, whose word on the user it t
 import logging
 import time
 from collections import Counter
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from engine.errors import InvalidName
-from engine.names import Location, Tag
-from server.access_rules import Client, Permissions, Rules, Scope, Verdict
+from engine.names import Tag
+from server.access_rules import Client, Permissions, Rules, Verdict
 from server.errors import describe
 from server.exchange import Exchange, Handler
 from server.fault_log import FaultLog
-from server.memo import Memo
 from server.refusals import AccessDenied, Refusal
 from server.reply import send_problem
 from server.routes import (
@@ -37,38 +36,17 @@ PullRoute: TypeAlias = BlobRoute | ManifestRoute | ReferrersRoute | TagsRoute
 
 logger = logging.getLogger(__name__)
 
-_MAX_SCOPES = 8_192
-
-
-class _Key(NamedTuple):
-    """A client and a repository."""
-
-    address: str
-    user: str
-    certificate: str | None
-    location: Location
-
 
 class Access:
-    """What clients may, remembered for those who come again."""
+    """The rules, asked for the client of an exchange."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._scopes: Memo[_Key, Scope] = Memo(_MAX_SCOPES)
-
-    def find_scope(self, exchange: Exchange, location: Location) -> Scope:
-        """Find what the client of an exchange may pull of a repository."""
-        key = _Key(exchange.remote, exchange.user, exchange.certificate_name, location)
-        scope = self._scopes.find(key)
-        if scope is None:
-            scope = self.find_permissions(exchange).find_scope(location)
-            self._scopes.add(key, scope)
-        return scope
 
     def find_permissions(self, exchange: Exchange) -> Permissions:
-        """Work out what the client of an exchange may pull, for many repositories."""
-        client = Client(exchange.remote, exchange.user, exchange.certificate_name or "")
-        return self._rules.find_permissions(client)
+        """Find what the client may pull."""
+        certificate = exchange.certificate_name or ""
+        return self._rules.find_permissions(Client(exchange.remote, exchange.user, certificate))
 
 
 class AccessGate:
@@ -104,7 +82,7 @@ class AccessGate:
         return not verdict.is_allowed
 
     def _judge(self, exchange: Exchange, route: PullRoute) -> Verdict:
-        scope = self._access.find_scope(exchange, route.asked.location)
+        scope = self._access.find_permissions(exchange).find_scope(route.asked.location)
         if isinstance(route, ManifestRoute) and isinstance(route.reference, Tag):
             return scope.judge_tag(route.reference)
         return scope.untagged
