@@ -38,9 +38,10 @@ logger = logging.getLogger(__name__)
 
 
 class Access:
-    """The rules, asked for the client of an exchange."""
+    """The rules, asked for the client of an exchange. `denied_counts` are by a rule's place."""
 
     def __init__(self, rules: Rules) -> None:
+        self.denied_counts: Counter[str] = Counter()
         self._rules = rules
 
     def find_permissions(self, exchange: Exchange) -> Permissions:
@@ -50,10 +51,9 @@ class Access:
 
 
 class AccessGate:
-    """Lets through to `handler` what the rules allow. `denied_counts` are by the rule's place."""
+    """Lets through to `handler` what the rules allow."""
 
     def __init__(self, handler: Handler, access: Access, router: Router) -> None:
-        self.denied_counts: Counter[str] = Counter()
         self._handler = handler
         self._access = access
         self._router = router
@@ -91,7 +91,7 @@ class AccessGate:
         exchange.upstream = route.asked.location.upstream
         problem = describe(AccessDenied(verdict.place), exchange.header(b"user-agent"))
         send_problem(exchange, problem, route.asked.namespace)
-        self.denied_counts[verdict.place] += 1
+        self._access.denied_counts[verdict.place] += 1
         key = (verdict.place, exchange.remote, exchange.user, route.asked.location)
         suppressed = self._faults.admit(key, time.monotonic())
         if suppressed is not None:
