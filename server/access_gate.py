@@ -61,14 +61,15 @@ class AccessGate:
 
     def respond_now(self, exchange: Exchange) -> bool:
         """Refuse what is denied; pass on everything else."""
-        return self._is_refused(exchange) or self._handler.respond_now(exchange)
+        return self._refuse_if_denied(exchange) or self._handler.respond_now(exchange)
 
     async def respond(self, exchange: Exchange) -> None:
         """As `respond_now`: an exchange that waited behind another one comes here at once."""
-        if not self._is_refused(exchange):
+        if not self._refuse_if_denied(exchange):
             await self._handler.respond(exchange)
 
-    def _is_refused(self, exchange: Exchange) -> bool:
+    def _refuse_if_denied(self, exchange: Exchange) -> bool:
+        """Answer what the rules deny; say whether that was it."""
         host = exchange.header(b"host") if self._router.heeds_host else None
         try:
             route = self._router.match(exchange.target, host)
@@ -92,7 +93,8 @@ class AccessGate:
         problem = describe(AccessDenied(verdict.place), exchange.header(b"user-agent"))
         send_problem(exchange, problem, route.asked.namespace)
         self._access.denied_counts[verdict.place] += 1
-        key = (verdict.place, exchange.remote, exchange.user, route.asked.location)
+        # Not by the repository, whose name is the client's to choose; the access log has each.
+        key = (verdict.place, exchange.remote, exchange.user)
         suppressed = self._faults.admit(key, time.monotonic())
         if suppressed is not None:
             logger.warning(
