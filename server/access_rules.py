@@ -91,23 +91,21 @@ class Scope:
     def __init__(self, clauses: list[_Clause]) -> None:
         """The last clause is the default, about every tag."""
         self._clauses = clauses
-        self.untagged = self._judge_untagged()
+        self.untagged = next(
+            clause.verdict for at, clause in enumerate(clauses) if self._decides_untagged(at)
+        )
 
     def judge_tag(self, tag: str) -> Verdict:
         """Judge a manifest that is asked for by its tag."""
         return next(clause.verdict for clause in self._clauses if clause.tag.matches(tag))
 
-    def _judge_untagged(self) -> Verdict:
-        denied: list[TagGlob] = []
-        for tag, verdict in self._clauses:
-            if not verdict.is_allowed:
-                if tag.covers(_ANY_TAG):
-                    return verdict
-                denied.append(tag)
-            elif not any(earlier.covers(tag) for earlier in denied):
-                return verdict
-        # All that is allowed was denied before; the default allows, or it would have decided.
-        raise AssertionError("an allowing default is covered by none but a denial of every tag")
+    def _decides_untagged(self, at: int) -> bool:
+        """Whether a clause denies every tag, or allows one that was not denied before."""
+        tag, verdict = self._clauses[at]
+        if not verdict.is_allowed:
+            return tag.covers(_ANY_TAG)
+        earlier = self._clauses[:at]
+        return not any(one.tag.covers(tag) for one in earlier if not one.verdict.is_allowed)
 
 
 class _Rule:
