@@ -11,15 +11,14 @@ It stands behind the gate that asks for credentials, whose word on the user it t
 import logging
 import time
 from collections import Counter
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from engine.errors import InvalidName
-from engine.names import Location, Tag
-from server.access_rules import Client, Permissions, Rules, Scope, Verdict
+from engine.names import Tag
+from server.access_rules import Client, Permissions, Rules, Verdict
 from server.errors import describe
 from server.exchange import Exchange, Handler
 from server.fault_log import FaultLog
-from server.memo import Memo
 from server.refusals import AccessDenied, Refusal
 from server.reply import send_problem
 from server.routes import (
@@ -37,45 +36,24 @@ PullRoute: TypeAlias = BlobRoute | ManifestRoute | ReferrersRoute | TagsRoute
 
 logger = logging.getLogger(__name__)
 
-_MAX_SCOPES = 8_192
-
-
-class _Key(NamedTuple):
-    """A client and a repository."""
-
-    address: str
-    user: str
-    certificate: str | None
-    location: Location
-
 
 class Access:
-    """What clients may, remembered for those who come again."""
+    """The rules, asked for the client of an exchange. `denied_counts` are by a rule's place."""
 
     def __init__(self, rules: Rules) -> None:
+        self.denied_counts: Counter[str] = Counter()
         self._rules = rules
-        self._scopes: Memo[_Key, Scope] = Memo(_MAX_SCOPES)
-
-    def find_scope(self, exchange: Exchange, location: Location) -> Scope:
-        """Find what the client of an exchange may pull of a repository."""
-        key = _Key(exchange.remote, exchange.user, exchange.certificate_name, location)
-        scope = self._scopes.find(key)
-        if scope is None:
-            scope = self.find_permissions(exchange).find_scope(location)
-            self._scopes.add(key, scope)
-        return scope
 
     def find_permissions(self, exchange: Exchange) -> Permissions:
-        """Work out what the client of an exchange may pull, for many repositories."""
-        client = Client(exchange.remote, exchange.user, exchange.certificate_name or "")
-        return self._rules.find_permissions(client)
+        """Find what the client may pull."""
+        certificate = exchange.certificate_name or ""
+        return self._rules.find_permissions(Client(exchange.remote, exchange.user, certificate))
 
 
 class AccessGate:
-    """Lets through to `handler` what the rules allow. `denied_counts` are by the rule's place."""
+    """Lets through to `handler` what the rules allow."""
 
     def __init__(self, handler: Handler, access: Access, router: Router) -> None:
-        self.denied_counts: Counter[str] = Counter()
         self._handler = handler
         self._access = access
         self._router = router
@@ -83,14 +61,15 @@ class AccessGate:
 
     def respond_now(self, exchange: Exchange) -> bool:
         """Refuse what is denied; pass on everything else."""
-        return self._is_refused(exchange) or self._handler.respond_now(exchange)
+        return self._refuse_if_denied(exchange) or self._handler.respond_now(exchange)
 
     async def respond(self, exchange: Exchange) -> None:
         """As `respond_now`: an exchange that waited behind another one comes here at once."""
-        if not self._is_refused(exchange):
+        if not self._refuse_if_denied(exchange):
             await self._handler.respond(exchange)
 
-    def _is_refused(self, exchange: Exchange) -> bool:
+    def _refuse_if_denied(self, exchange: Exchange) -> bool:
+        """Answer what the rules deny; say whether that was it."""
         host = exchange.header(b"host") if self._router.heeds_host else None
         try:
             route = self._router.match(exchange.target, host)
@@ -104,7 +83,7 @@ class AccessGate:
         return not verdict.is_allowed
 
     def _judge(self, exchange: Exchange, route: PullRoute) -> Verdict:
-        scope = self._access.find_scope(exchange, route.asked.location)
+        scope = self._access.find_permissions(exchange).find_scope(route.asked.location)
         if isinstance(route, ManifestRoute) and isinstance(route.reference, Tag):
             return scope.judge_tag(route.reference)
         return scope.untagged
@@ -113,8 +92,9 @@ class AccessGate:
         exchange.upstream = route.asked.location.upstream
         problem = describe(AccessDenied(verdict.place), exchange.header(b"user-agent"))
         send_problem(exchange, problem, route.asked.namespace)
-        self.denied_counts[verdict.place] += 1
-        key = (verdict.place, exchange.remote, exchange.user, route.asked.location)
+        self._access.denied_counts[verdict.place] += 1
+        # Not by the repository, whose name is the client's to choose; the access log has each.
+        key = (verdict.place, exchange.remote, exchange.user)
         suppressed = self._faults.admit(key, time.monotonic())
         if suppressed is not None:
             logger.warning(

@@ -10,17 +10,23 @@ denied before. So a limit to some tags keeps nobody from content whose digest he
 repository of which nothing is allowed gives nothing away.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.names import Location
 from server.globs import compile_glob
+from server.memo import Memo
 from server.networks import Networks
 from server.settings import AccessRule, AccessSettings
 
 # Longer than any tag, of a character that none has: what only a `*` can match.
 _ANY_TEXT = "~" * 129
+
+# Each of these bounds one of two generations of a memo.
+_MAX_CLIENTS = 8_192
+_MAX_PERMISSIONS = 64  # sets of rules that are about the same clients
+_MAX_SCOPES = 4_096
 
 
 class Client(NamedTuple):
@@ -85,23 +91,21 @@ class Scope:
     def __init__(self, clauses: list[_Clause]) -> None:
         """The last clause is the default, about every tag."""
         self._clauses = clauses
-        self.untagged = self._judge_untagged()
+        self.untagged = next(
+            clause.verdict for at, clause in enumerate(clauses) if self._decides_untagged(at)
+        )
 
     def judge_tag(self, tag: str) -> Verdict:
         """Judge a manifest that is asked for by its tag."""
         return next(clause.verdict for clause in self._clauses if clause.tag.matches(tag))
 
-    def _judge_untagged(self) -> Verdict:
-        denied: list[TagGlob] = []
-        for tag, verdict in self._clauses:
-            if not verdict.is_allowed:
-                if tag.covers(_ANY_TAG):
-                    return verdict
-                denied.append(tag)
-            elif not any(earlier.covers(tag) for earlier in denied):
-                return verdict
-        # All that is allowed was denied before; the default allows, or it would have decided.
-        raise AssertionError("an allowing default is covered by none but a denial of every tag")
+    def _decides_untagged(self, at: int) -> bool:
+        """Whether a clause denies every tag, or allows one that was not denied before."""
+        tag, verdict = self._clauses[at]
+        if not verdict.is_allowed:
+            return tag.covers(_ANY_TAG)
+        earlier = self._clauses[:at]
+        return not any(one.tag.covers(tag) for one in earlier if not one.verdict.is_allowed)
 
 
 class _Rule:
@@ -130,14 +134,23 @@ class _Rule:
 
 
 class Permissions:
-    """What one client may pull."""
+    """What clients may pull that the same rules are about."""
 
-    def __init__(self, rules: list[_Rule], default: _Clause) -> None:
+    def __init__(self, rules: Sequence[_Rule], default: _Clause) -> None:
         self._rules = rules
         self._default = default
+        self._scopes: Memo[Location, Scope] = Memo(_MAX_SCOPES)
 
     def find_scope(self, location: Location) -> Scope:
-        """Work out what the client may pull of the repository at `location`."""
+        """Find what may be pulled of the repository at `location`, and remember it."""
+        scope = self._scopes.find(location)
+        if scope is None:
+            scope = self.make_scope(location)
+            self._scopes.add(location, scope)
+        return scope
+
+    def make_scope(self, location: Location) -> Scope:
+        """Work it out, for a list of repositories that nobody pulls now."""
         name = str(location)
         clauses = [clause for rule in self._rules for clause in rule.find_clauses(name)]
         return Scope([*clauses, self._default])
@@ -150,7 +163,22 @@ class Rules:
         self._rules = [_Rule(rule, f"access.rules[{at}]") for at, rule in enumerate(settings.rules)]
         default = Verdict(settings.is_allowed_by_default, "access.default")
         self._default = _Clause(_ANY_TAG, default)
+        self._clients: Memo[Client, Permissions] = Memo(_MAX_CLIENTS)
+        self._permissions: Memo[tuple[_Rule, ...], Permissions] = Memo(_MAX_PERMISSIONS)
 
     def find_permissions(self, client: Client) -> Permissions:
-        """Choose the rules that are about `client`."""
-        return Permissions([rule for rule in self._rules if rule.is_about(client)], self._default)
+        """Find what `client` may pull."""
+        permissions = self._clients.find(client)
+        if permissions is None:
+            permissions = self._choose(client)
+            self._clients.add(client, permissions)
+        return permissions
+
+    def _choose(self, client: Client) -> Permissions:
+        """Choose the rules that are about `client`; a fleet's clients share what they lead to."""
+        rules = tuple(rule for rule in self._rules if rule.is_about(client))
+        permissions = self._permissions.find(rules)
+        if permissions is None:
+            permissions = Permissions(rules, self._default)
+            self._permissions.add(rules, permissions)
+        return permissions

@@ -79,7 +79,7 @@ def join(path: Path) -> str:
     """Write a path as people do: `http.headers`, `eviction.pins[0]`."""
     text = ""
     for step in path:
-        shown = step if step.isprintable() else repr(step)
+        shown = mask(step) if step.isprintable() else repr(mask(step))
         text += f"[{step}]" if step.isdecimal() else f".{shown}"
     return text.removeprefix(".")
 

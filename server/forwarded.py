@@ -67,7 +67,8 @@ class ForwardedGate:
         return self._handler.respond_now(exchange)
 
     async def respond(self, exchange: Exchange) -> None:
-        """Pass on; `respond_now` has set the address, for it is always asked first."""
+        """Pass on, with the address set: a second time comes to the same."""
+        self._identify(exchange)
         await self._handler.respond(exchange)
 
     def _identify(self, exchange: Exchange) -> None:

@@ -1,11 +1,13 @@
 """How log lines look, and where they go: one line an event, to stderr.
 
 Invariant: every line bears its time in UTC, its level, its message and the configured fields, in
-distribution's three formats; a message never breaks its line.
+distribution's three formats; a message never breaks its line. Messages are made without secrets;
+tracebacks, which quote whatever was under way, are cleared of what URLs may hide.
 """
 
 import json
 import logging
+import re
 import sys
 import time
 
@@ -18,6 +20,8 @@ _LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
+# An URL: scheme, userinfo, place, and what follows it, up to what ends a quotation of it.
+_URL = re.compile(r"(\w+://)(?:[^\s'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
 _NAMES = {number: name for name, number in _LEVELS.items()} | {logging.CRITICAL: "error"}
 
 
@@ -52,7 +56,8 @@ class LineFormatter(logging.Formatter):
         """Render a record; a traceback follows its message, in JSON within it."""
         message = record.getMessage()
         if record.exc_info:
-            message = f"{message}\n{self.formatException(record.exc_info)}"
+            traceback = _URL.sub(r"\1\2", self.formatException(record.exc_info))
+            message = f"{message}\n{traceback}"
         at = format_time(record.created)
         level = _NAMES.get(record.levelno, "info")
         match self._format:

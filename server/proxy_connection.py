@@ -68,8 +68,6 @@ class ProxiedConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in until the header is whole."""
-        if self._transport.is_closing():
-            return
         self._buffer += data
         try:
             header = parse_proxy_header(self._buffer)

@@ -56,7 +56,8 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | None:
         return _parse_text(data)
     if _SIGNATURE.startswith(data) or _TEXT_SIGNATURE.startswith(data):
         return None
-    raise MalformedHeader(f"no header of the PROXY protocol but {data[:16]!r}")
+    # What it is instead is a client's, and no log's.
+    raise MalformedHeader("no header of the PROXY protocol")
 
 
 def _parse_text(data: bytes) -> ProxyHeader | None:

@@ -52,7 +52,7 @@ class Tags:
     def _select(self, exchange: Exchange, route: TagsRoute, found: TagPage) -> Iterable[str]:
         if self._access is None:
             return found.tags
-        scope = self._access.find_scope(exchange, route.asked.location)
+        scope = self._access.find_permissions(exchange).find_scope(route.asked.location)
         return (tag for tag in found.tags if scope.judge_tag(tag).is_allowed)
 
 
@@ -77,8 +77,8 @@ class Catalog:
     def _select(self, exchange: Exchange, known: list[Location]) -> list[Location]:
         if self._access is None:
             return known
-        find_scope = self._access.find_permissions(exchange).find_scope
-        return [location for location in known if find_scope(location).untagged.is_allowed]
+        make_scope = self._access.find_permissions(exchange).make_scope
+        return [location for location in known if make_scope(location).untagged.is_allowed]
 
 
 def _find_name(route: CatalogRoute, location: Location) -> str | None:

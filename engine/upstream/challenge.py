@@ -15,6 +15,7 @@ from yarl import URL
 
 from engine.errors import UpstreamProtocolError
 from engine.names import Repository
+from engine.upstream.shown import show_url
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # Unquoted values are more liberal than the RFC: some registries leave URLs unquoted.
@@ -78,18 +79,19 @@ def check_realm(realm: str, upstream: URL) -> URL:
 
     It is refused to anonymous upstreams too: a mirror sends no requests where a challenge likes.
     """
+    shown = show_url(realm)
     try:
         url = URL(realm)
         host = url.host  # it is decoded only now, and may be no IDNA
     except ValueError as exc:
-        raise UpstreamProtocolError(f"{upstream.host}: token realm {realm!r} is no URL") from exc
+        raise UpstreamProtocolError(f"{upstream.host}: token realm {shown} is no URL") from exc
     if url.scheme not in ("http", "https") or not host or url.user or url.password:
-        raise UpstreamProtocolError(f"{upstream.host}: token realm {realm!r} is not usable")
+        raise UpstreamProtocolError(f"{upstream.host}: token realm {shown} is not usable")
     if upstream.scheme == "https" and url.scheme != "https":
-        raise UpstreamProtocolError(f"{upstream.host}: token realm {realm!r} is not https")
+        raise UpstreamProtocolError(f"{upstream.host}: token realm {shown} is not https")
     if not is_same_site(host, upstream.host or ""):
         raise UpstreamProtocolError(
-            f"{upstream.host}: token realm {realm!r} is at a foreign host; nothing was sent to it"
+            f"{upstream.host}: token realm {shown} is at a foreign host; nothing was sent to it"
         )
     return url
 

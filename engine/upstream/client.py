@@ -20,6 +20,7 @@ from engine.errors import NotAsked, UpstreamProtocolError, UpstreamUnavailable
 from engine.upstream import trust
 from engine.upstream.limits import Limits
 from engine.upstream.proxies import Proxies
+from engine.upstream.shown import show_fault
 
 
 def _user_agent() -> str:
@@ -108,8 +109,11 @@ def map_faults(place: str) -> Iterator[None]:
     except aiohttp.ClientHttpProxyError as exc:
         message = f"{place}: the HTTP proxy answered {exc.status}"
         raise UpstreamUnavailable(message, upstream_status=exc.status) from exc
-    except (aiohttp.InvalidURL, aiohttp.ClientResponseError) as exc:
-        raise UpstreamProtocolError(f"{place}: not HTTP as it should be: {exc}"[:300]) from exc
+    except aiohttp.InvalidURL as exc:
+        raise UpstreamProtocolError(f"{place}: not HTTP as it should be: an invalid URL") from exc
+    except aiohttp.ClientResponseError as exc:
+        message = f"{place}: not HTTP as it should be: {show_fault(exc.message)}"
+        raise UpstreamProtocolError(message) from exc
     except UnicodeError as exc:
         # The resolver's, for a label that is empty or longer than 63 characters (RFC 1035 §2.3.4).
         raise UpstreamProtocolError(f"{place}: no host has such a name: {exc}"[:300]) from exc

@@ -108,8 +108,9 @@ class Credentials:
         except OSError as exc:
             raise UpstreamDenied(f"credential helper {helper.command}: {exc.strerror}") from exc
         if code != 0:
-            # On failure a helper's stdout bears a message and no credential.
-            said = first_line(errors) or first_line(output) or "it said nothing"
+            # On failure a helper's stdout bears a message; a broken one may say a credential.
+            words = b"" if b'"Secret"' in output else output
+            said = first_line(errors) or first_line(words) or "it said nothing"
             raise UpstreamDenied(f"credential helper {helper.command} failed ({code}): {said}")
         credential = _read_credential(helper.command, output)
         if helper == self._settings.helper:  # it may have been replaced meanwhile

@@ -22,6 +22,7 @@ from engine.errors import (
 from engine.json_text import MalformedJSON, decode_json
 from engine.names import Digest
 from engine.upstream.kinds import RateLimit
+from engine.upstream.shown import show_url
 
 _MAX_REASON_CHARS = 300
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
@@ -149,7 +150,7 @@ def next_hop(current: URL, location: str) -> URL:
         url = url.with_user(None).with_fragment(None)
         host = url.host  # it is decoded only now, and may be no IDNA
     except ValueError as exc:
-        raise UpstreamProtocolError(f"{current.host}: bad location {location[:200]!r}") from exc
+        raise UpstreamProtocolError(f"{current.host}: bad location {show_url(location)}") from exc
     if url.scheme not in ("http", "https") or not host:
         raise UpstreamProtocolError(f"{current.host}: location is no http URL: {url.scheme}:")
     if current.scheme == "https" and url.scheme == "http":

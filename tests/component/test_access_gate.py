@@ -67,7 +67,8 @@ class Door:
 
     def __init__(self, settings: AccessSettings = RULES) -> None:
         self.behind = Behind()
-        self.gate = AccessGate(self.behind, Access(Rules(settings)), Router(UPSTREAMS))
+        self.access = Access(Rules(settings))
+        self.gate = AccessGate(self.behind, self.access, Router(UPSTREAMS))
 
     async def ask(self, exchange: FakeExchange) -> Answer:
         if not self.gate.respond_now(exchange):
@@ -102,7 +103,7 @@ async def test_a_closed_repository_gives_nothing_away(kind: str, method: bytes) 
         ]
     assert exchange.upstream == "ghcr.io"
     assert door.behind.reached == []
-    assert door.gate.denied_counts == {"access.rules[1]": 1}
+    assert door.access.denied_counts == {"access.rules[1]": 1}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,7 +173,7 @@ async def test_a_denial_is_logged_with_who_it_was(caplog: pytest.LogCaptureFixtu
         "access denied rule=access.rules[1] repository=ghcr.io/org/secret remote=192.0.2.1 "
         "user=ci-1 certificate='-' suppressed=0"
     )
-    assert door.gate.denied_counts.total() == 3
+    assert door.access.denied_counts.total() == 3
 
 
 class Desk:

@@ -140,10 +140,10 @@ async def test_logins_move_to_another_file(
         assert await logins.judge(ci, "192.0.2.1")
         assert "accounts unusable, the former ones stay" in caplog.text
         logins.move(tmp_path / "new")
-        assert not logins.is_right(ci)
+        assert not logins.find_user(ci)
         assert not await logins.judge(ci, "192.0.2.1")
         assert await logins.judge(bob, "192.0.2.1")
         clock.now += LOOK_S
-        assert logins.is_right(bob)
+        assert logins.find_user(bob)
     finally:
         await logins.aclose()

@@ -138,3 +138,17 @@ async def test_the_scripted_upstream_runs_in_a_thread_too() -> None:
             await registry.head_manifest(BUSYBOX, TAG, deadline=soon())
         threaded.run(upstream.wait_requests(1, kind="manifest"))
         assert upstream.count() == 1
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
+async def test_a_proxy_that_is_no_url_is_told_without_its_login(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "http://ann:s3cret@[bad")
+    settings = replace(upstream.settings(), url="http://registry.example.test")
+    async with open_registry(settings) as registry:
+        with pytest.raises(
+            UpstreamUnavailable, match="HTTP_PROXY is no URL: 'http://\\[bad'"
+        ) as caught:
+            await registry.head_manifest(BUSYBOX, TAG, deadline=soon(0.3))
+    assert "s3cret" not in str(caught.value)

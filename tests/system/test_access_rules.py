@@ -1,4 +1,4 @@
-"""Access rules on a running mirror: what is denied leaves no trace, proxies are seen through."""
+"""Access rules on a running mirror: what is denied leaves no trace; proxies are seen through."""
 
 import socket
 from collections.abc import Iterator

@@ -60,7 +60,7 @@ class Behind:
         return True
 
     async def respond(self, exchange: Exchange) -> None:
-        raise AssertionError("nothing is left to it")
+        self.remotes.append(exchange.remote)
 
 
 def pass_through(peer: str, *fields: str | None) -> list[str]:
@@ -98,3 +98,14 @@ def test_after_a_malformed_field_the_proxy_is_the_client_and_a_warning_says_so(
 def test_a_long_field_is_read_but_not_kept() -> None:
     long = "6.6.6.6, " * 100 + "192.0.2.1"
     assert pass_through(PROXY, long, long) == ["192.0.2.1"] * 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("forwarded_for", ["192.0.2.1", "10.0.0.9, 10.0.0.7", "unknown"])
+async def test_an_exchange_that_waits_is_known_by_the_same_address(forwarded_for: str) -> None:
+    behind = Behind()
+    gate = ForwardedGate(behind, TRUSTED)
+    exchange = FakeExchange(b"/v2/", headers={"x-forwarded-for": forwarded_for}, remote=PROXY)
+    gate.respond_now(exchange)
+    await gate.respond(exchange)
+    assert behind.remotes[0] == behind.remotes[1]
