@@ -245,7 +245,7 @@ class Connection(asyncio.Protocol):
         except BadRequest as exc:
             self._refuse(exc)
             return len(data)
-        self._begin(request)
+        self._begin(request).parcel = None  # nobody has asked for the same before
         return end
 
     def _read(self, head: bytes) -> Request:
