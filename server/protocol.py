@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 # So many pipelined requests are answered in one turn of the loop; then others get theirs.
 _REQUESTS_PER_TURN = 32
 _TLS_HANDSHAKE = 0x16  # a record's first byte (RFC 8446 §5.1)
+# To send, shut down and close is the same in every family; asking for the right one takes longer
+# than all else that a connection's making does here.
+_ANY_FAMILY = socket.AF_INET
 _NO_REQUEST = Request(b"-", b"-", HTTP_11, {}, has_body=True, keeps_alive=False)
 
 
@@ -84,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         self.flow = SocketFlow(
-            socket.socket(sock.family, socket.SOCK_STREAM, 0, os.dup(sock.fileno())),
+            socket.socket(_ANY_FAMILY, socket.SOCK_STREAM, 0, os.dup(sock.fileno())),
             self._loop,
             self._flow_ready,
         )
