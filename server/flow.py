@@ -30,6 +30,10 @@ _INT = struct.Struct("i")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
+def _tell_nobody() -> None:
+    """Stand in for whoever was told before the flow was closed."""
+
+
 class Flow(Protocol):
     """What an exchange asks of its connection's output; a copying one can stand in for TLS."""
 
@@ -153,6 +157,9 @@ class SocketFlow:
         if reset:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._sock.close()
+        # With the way back cut, a connection is freed when it ends; hundreds a second would have
+        # the collector look for their circles all the time.
+        self._ready = _tell_nobody
 
     def _send(self, data: memoryview) -> int:
         """Send what the socket takes now; a broken flow takes all, into nowhere."""

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 # So many pipelined requests are answered in one turn of the loop; then others get theirs.
 _REQUESTS_PER_TURN = 32
 _TLS_HANDSHAKE = 0x16  # a record's first byte (RFC 8446 §5.1)
+# To send, shut down and close is the same in every family; asking for the right one takes longer
+# than all else that a connection's making does here.
+_ANY_FAMILY = socket.AF_INET
 _NO_REQUEST = Request(b"-", b"-", HTTP_11, {}, has_body=True, keeps_alive=False)
 
 
@@ -85,7 +88,7 @@ class Connection(asyncio.Protocol):
         """Set up output and ask the endpoint for admission."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        own = socket.socket(sock.family, socket.SOCK_STREAM, 0, os.dup(sock.fileno()))
+        own = socket.socket(_ANY_FAMILY, socket.SOCK_STREAM, 0, os.dup(sock.fileno()))
         self.flow = self.open_flow(own, self._loop)
         self.remote = describe_peer(transport.get_extra_info("peername"))
         if not self._endpoint.admit(self):
@@ -248,7 +251,7 @@ class Connection(asyncio.Protocol):
         except BadRequest as exc:
             self._refuse(exc)
             return len(data)
-        self._begin(request)
+        self._begin(request).parcel = None  # nobody has asked for the same before
         return end
 
     def _read(self, head: bytes) -> Request:

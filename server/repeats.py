@@ -53,6 +53,7 @@ class Repeats:
     def add(self, head: bytes, exchange: ConnectionExchange, now: float) -> None:
         """Keep what was answered to `head`, if it is of the kind that stands for a while."""
         parcel, content = exchange.parcel, exchange.stands_on
+        exchange.parcel = None
         if parcel is None or content is None or not self._is_used:
             return
         if now >= self._until:

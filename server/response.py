@@ -28,13 +28,23 @@ Field = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What most responses with a piece of stored content need: the head of a 200 of all of it.
-
-    Heads of 206 and 304 are built as they are asked for: there may be 50,000 of these.
+    """What responses with a piece of stored content share: its entity tag, and the header lines
+    that are the same for all of it and for a part. There may be 50,000 of these.
     """
 
     etag: bytes
-    whole: bytes
+    lines: bytes
+
+    def head_whole(self, size_bytes: int) -> bytes:
+        """Build the head of a 200 with all of the content."""
+        return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n" % (self.lines, size_bytes)
+
+    def head_part(self, part: Part, size_bytes: int) -> bytes:
+        """Build the head of a 206 with a part of the content."""
+        return (
+            b"HTTP/1.1 206 Partial Content\r\n%b"
+            b"Content-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n"
+        ) % (self.lines, part.start, part.end - 1, size_bytes, len(part))
 
 
 def build_fields(fields: Iterable[Field]) -> bytes:
@@ -93,8 +103,7 @@ def content_length(size_bytes: int) -> Field:
 
 def prepare(content: Content) -> Prepared:
     """Build what the responses with `content` share."""
-    fields = [*content_fields(content), content_length(content.size_bytes)]
-    return Prepared(quote_etag(content.digest), build_head(200, fields))
+    return Prepared(quote_etag(content.digest), build_fields(content_fields(content)))
 
 
 @lru_cache(maxsize=256)

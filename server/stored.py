@@ -14,10 +14,7 @@ from server.provenance import HIT, Provenance
 from server.reply import send_not_modified
 from server.response import (
     Prepared,
-    build_head,
     content_fields,
-    content_length,
-    content_range,
     namespace_line,
     prepare,
 )
@@ -64,19 +61,18 @@ class StoredSender:
         part = spec.resolve(content.size_bytes) if spec else None
         if part is None:
             exchange.status = 200
-            head = _prepared(content).whole + last_lines
+            head = _prepared(content).head_whole(content.size_bytes) + last_lines
             self._send_bytes(exchange, head, content, 0, content.size_bytes)
         else:
             exchange.status = 206
-            fields = [content_range(part, content.size_bytes), content_length(len(part))]
-            head = build_head(206, [*content_fields(content), *fields]) + last_lines
+            head = _prepared(content).head_part(part, content.size_bytes) + last_lines
             self._send_bytes(exchange, head, content, part.start, part.end)
 
     def _find_whole_head(self, content: Content, provenance: Provenance, namespace: str) -> bytes:
         """Find, or build, the head of a 200 with all of `content`."""
         if provenance is not HIT:
             last_lines = self.last_lines(provenance, namespace, content.stored_at)
-            return _prepared(content).whole + last_lines
+            return _prepared(content).head_whole(content.size_bytes) + last_lines
         second = int(self._clock())
         if second != self._second:
             self._second, self._heads = second, {}
@@ -84,7 +80,8 @@ class StoredSender:
         head = self._heads.get(key)
         if head is None:
             last_lines = self.last_lines(provenance, namespace, content.stored_at)
-            head = self._heads[key] = _prepared(content).whole + last_lines
+            whole = _prepared(content).head_whole(content.size_bytes)
+            head = self._heads[key] = whole + last_lines
         return head
 
     def last_lines(self, provenance: Provenance, namespace: str, stored_at: float | None) -> bytes:

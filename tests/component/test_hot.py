@@ -92,6 +92,39 @@ def test_every_bound_holds(tmp_path: Path, table: Hot, monkeypatch: pytest.Monke
     assert _open_fds() == before
 
 
+def test_content_knows_whether_it_is_in_the_table(
+    tmp_path: Path, table: Hot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def added(body: bytes) -> Content:
+        content = _content(tmp_path, body)
+        all_content.append(content)
+        table.add(Kind.BLOB, HERE, content)
+        return content
+
+    def hot_ones() -> list[int]:
+        return [at for at, content in enumerate(all_content) if content.is_hot]
+
+    all_content = [_content(tmp_path, b"0")]
+    assert hot_ones() == []
+    added(b"1")
+    assert hot_ones() == [1]
+    second = added(b"1")
+    assert hot_ones() == [2]
+    table.add(Kind.BLOB, HERE, second)
+    assert hot_ones() == [2]
+    table.forget(second.digest)
+    assert hot_ones() == []
+    added(b"3")
+    table.forget_repositories(lambda location: location == HERE)
+    assert hot_ones() == []
+    monkeypatch.setattr(hot, "MAX_ENTRIES", 1)
+    added(b"4")
+    added(b"5")
+    assert hot_ones() == [5]
+    table.close()
+    assert hot_ones() == []
+
+
 def test_the_least_recently_used_entry_goes_first(
     tmp_path: Path, table: Hot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

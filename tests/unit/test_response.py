@@ -21,7 +21,7 @@ def test_a_head_is_a_status_line_and_fields_without_an_end() -> None:
 def test_a_blob_is_octets_that_never_change() -> None:
     prepared = prepare(Content(DIGEST, 1234, "", 0.0))
     assert prepared.etag == f'"{DIGEST}"'.encode()
-    assert prepared.whole.decode().split("\r\n") == [
+    assert prepared.head_whole(1234).decode().split("\r\n") == [
         "HTTP/1.1 200 OK",
         "Content-Type: application/octet-stream",
         f"Docker-Content-Digest: {DIGEST}",
@@ -35,7 +35,7 @@ def test_a_blob_is_octets_that_never_change() -> None:
 
 def test_a_manifest_has_the_type_it_is_stored_with() -> None:
     prepared = prepare(Content(DIGEST, 5, "application/vnd.example+json", 0.0))
-    assert prepared.whole.decode().split("\r\n") == [
+    assert prepared.head_whole(5).decode().split("\r\n") == [
         "HTTP/1.1 200 OK",
         "Content-Type: application/vnd.example+json",
         f"Docker-Content-Digest: {DIGEST}",
@@ -47,7 +47,7 @@ def test_a_manifest_has_the_type_it_is_stored_with() -> None:
 
 @pytest.mark.parametrize("media_type", ["a/b\r\nX: y", "a/b\x00", "é/b", " ", "x" * 300])
 def test_a_media_type_that_is_none_is_octets(media_type: str) -> None:
-    head = prepare(Content(DIGEST, 5, media_type, 0.0)).whole
+    head = prepare(Content(DIGEST, 5, media_type, 0.0)).head_whole(5)
     assert b"Content-Type: application/octet-stream\r\n" in head
 
 
@@ -62,6 +62,15 @@ def test_no_value_can_end_its_line(value: str) -> None:
 def test_the_namespace_is_told_only_where_it_chose() -> None:
     assert namespace_line("ghcr.io") == b"OCI-Namespace: ghcr.io\r\n"
     assert namespace_line("") == b""
+
+
+def test_the_head_of_a_part_says_which_and_how_long() -> None:
+    prepared = prepare(Content(DIGEST, 1234, "", 0.0))
+    whole = prepared.head_whole(1234).decode().split("\r\n")
+    part = prepared.head_part(Part(200, 1234), 1234).decode().split("\r\n")
+    assert part[0] == "HTTP/1.1 206 Partial Content"
+    assert part[1:-3] == whole[1:-2]
+    assert part[-3:] == ["Content-Range: bytes 200-1233/1234", "Content-Length: 1034", ""]
 
 
 def test_content_range_is_inclusive() -> None:
