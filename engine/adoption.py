@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from engine.adoption_intake import Intake, Mode, SourceUnreadable
 from engine.adoption_plan import Adopted, Allowance, Job, plan_jobs
 from engine.adoption_survey import Fault, Finding, FoundTag, Survey
 from engine.blobdir import BlobDirectory, read_at
@@ -19,7 +20,6 @@ from engine.errors import DigestMismatch
 from engine.hot import Kind
 from engine.index import Index
 from engine.index_records import BlobRecord, LinkRecord, LinkState, TagRecord
-from engine.intake import Intake, Mode, SourceUnreadable
 from engine.names import Digest, Location
 from engine.reconcile import presume_use
 

@@ -6,9 +6,9 @@ last. What the budget has no room for is left, so that eviction need not undo an
 
 from dataclasses import dataclass, field
 
+from engine.adoption_intake import Mode
 from engine.adoption_survey import FoundBlob, Survey
 from engine.hot import Kind
-from engine.intake import Mode
 from engine.names import Digest, Location
 
 

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 from engine import capacity
 from engine.adoption import Adoption
+from engine.adoption_intake import Intake
 from engine.adoption_plan import Adopted, Allowance
 from engine.adoption_survey import Finding, Survey
 from engine.blobdir import BlobDirectory
 from engine.index import Index
 from engine.index_readonly import ReadOnlyConnections
-from engine.intake import Intake
 from engine.layout import Layout
 from engine.recovery import Recovery
 from engine.settings import EngineSettings

@@ -14,12 +14,12 @@ from pathlib import Path
 import click
 
 from engine.acts import hold_lock
+from engine.adoption_intake import CannotShare, Intake, Mode
 from engine.adoption_plan import Adopted, plan_jobs
 from engine.adoption_run import adopt as run_adoption
 from engine.adoption_run import rehearse
 from engine.adoption_survey import Finding, NotARegistry, Survey, survey
 from engine.blobdir import BlobDirectory
-from engine.intake import CannotShare, Intake, Mode
 from engine.subject import parse_upstream
 from engine.units import humane_bytes
 from tools.options import EXIT_FOUND, EXIT_USAGE, Site, fail, founding_site_command, grouped

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from engine.acts import hold_lock
+from engine.adoption_intake import Intake, Mode
 from engine.adoption_run import adopt
 from engine.adoption_survey import survey
 from engine.blobdir import BlobDirectory
-from engine.intake import Intake, Mode
 from engine.layout import Layout
 from engine.settings import EngineSettings
 from tests.fakes.fuse import Fuse, run_until

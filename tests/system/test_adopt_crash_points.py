@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.adoption_intake import Mode
 from engine.audit import Audit
 from engine.blobdir import BlobDirectory
 from engine.cache import Cache
 from engine.errors import NotFound
 from engine.index_inspection import IndexInspection
 from engine.index_readonly import ReadOnlyConnections
-from engine.intake import Mode
 from engine.layout import Layout
 from engine.names import Digest
 from tests.component.adopting import image_of, storage_of
