@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.errors import BlobUnknown, NotFound, StorageError, UpstreamUnavailable
+from engine.fault_log import RepeatedWarnings
 from engine.fill import Fill, Outcome
 from engine.hot import Content, Kind
 from engine.index_records import BlobRecord, LinkRecord, LinkState
@@ -62,6 +63,7 @@ class Blobs:
         self._running: dict[Digest, _Running] = {}  # the latest of each digest
         self._leads: set[_Running] = set()  # all of them
         self._windows = Windows()
+        self._warnings = RepeatedWarnings(log)
         self._ended_count = 0  # fills that have ended
         self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
         self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)
@@ -240,7 +242,8 @@ class Blobs:
             elif outcome is Outcome.NOT_FOUND:
                 self._note_absent(location, fill.digest)
             elif outcome is not Outcome.DANGLING:
-                log.warning(
+                self._warnings.warn(
+                    (location.upstream, type(fill.error)),
                     "fill failed location=%s digest=%s outcome=%s cause=%s",
                     location, fill.digest, outcome.name.lower(), fill.error,
                 )  # fmt: skip

@@ -184,7 +184,7 @@ class Store:
         try:
             promise = await self.room.promise(len(body))
         except StorageError as exc:
-            return _unstored(link, body, now, exc)
+            return self._unstored(link, body, now, exc)
         try:
             async with self.claims.hold(link.digest):
                 await asyncio.to_thread(self.blob_directory.write_blob, link.digest, body)
@@ -192,7 +192,7 @@ class Store:
                     await self.index.commit_manifest(location, blob, link, find_named(body), tag)
         except StorageError as exc:
             self.room.failed(exc)
-            return _unstored(link, body, now, exc)
+            return self._unstored(link, body, now, exc)
         finally:
             promise.release()
         self.room.worked()
@@ -234,6 +234,13 @@ class Store:
                 await self.index.record_uses(uses)
                 self.touch.settle(uses)
 
+    def _unstored(self, link: LinkRecord, body: bytes, now: float, cause: StorageError) -> Content:
+        """Make content that is in memory only."""
+        self.room.note_unstored("manifest", link.digest, cause)
+        content = Content(link.digest, len(body), link.media_type, now)
+        content.body = body
+        return content
+
     @asynccontextmanager
     async def _kept_only_with_row(self, digest: Digest) -> AsyncIterator[None]:
         try:
@@ -247,11 +254,3 @@ class Store:
         """Forget content whose file is gone or damaged; return the error to raise."""
         self._hot.forget(digest)
         return StorageError(f"{digest} cannot be read: {cause}")
-
-
-def _unstored(link: LinkRecord, body: bytes, now: float, cause: StorageError) -> Content:
-    """Make content that is in memory only."""
-    log.warning("manifest not stored digest=%s cause=%s", link.digest, cause)
-    content = Content(link.digest, len(body), link.media_type, now)
-    content.body = body
-    return content
