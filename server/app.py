@@ -21,6 +21,7 @@ import uvloop
 
 from engine.cache import Cache
 from engine.errors import StorageError
+from engine.instance_lock import refuse_second
 from engine.layout import Layout
 from server import logs
 from server.access import open_gate
@@ -109,6 +110,8 @@ class Server:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         settings = self._settings
+        # Before the debug port: what is in the way then is the other server, not its address.
+        refuse_second(Layout(settings.engine.data_directory).lock_path)
         for warning in settings.warnings:
             logger.warning("%s", warning)
         if settings.http.tls is not None:

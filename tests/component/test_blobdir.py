@@ -9,7 +9,7 @@ import pytest
 from engine.blobdir import BlobDirectory, read_at, size_of, write_all
 from engine.errors import DirectoryInUse, StorageError
 from engine.hashing import digest_of
-from engine.instance_lock import InstanceLock
+from engine.instance_lock import InstanceLock, refuse_second
 from engine.layout import Layout
 
 BODY = b"some content"
@@ -71,8 +71,15 @@ def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> Non
 
 def test_a_second_server_is_told_who_has_the_directory(tmp_path: Path) -> None:
     first = InstanceLock(tmp_path / "instance.lock")
-    with pytest.raises(DirectoryInUse) as caught:
-        InstanceLock(tmp_path / "instance.lock")
-    assert caught.value.pid == os.getpid()
+    for look in (InstanceLock, refuse_second):
+        with pytest.raises(DirectoryInUse) as caught:
+            look(tmp_path / "instance.lock")
+        assert caught.value.pid == os.getpid()
     first.release()
+    refuse_second(tmp_path / "instance.lock")
     InstanceLock(tmp_path / "instance.lock").release()
+
+
+def test_a_directory_that_is_not_there_is_nobodys(tmp_path: Path) -> None:
+    refuse_second(tmp_path / "data" / "instance.lock")
+    assert not (tmp_path / "data").exists()
