@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.errors import BlobUnknown, NotFound, StorageError, UpstreamUnavailable
-from engine.fault_log import RepeatedWarnings
+from engine.fault_log import RepeatedLines
 from engine.fill import Fill, Outcome
 from engine.hot import Content, Kind
 from engine.index_records import BlobRecord, LinkRecord, LinkState
@@ -63,7 +63,7 @@ class Blobs:
         self._running: dict[Digest, _Running] = {}  # the latest of each digest
         self._leads: set[_Running] = set()  # all of them
         self._windows = Windows()
-        self._warnings = RepeatedWarnings(log)
+        self._warnings = RepeatedLines(log)
         self._ended_count = 0  # fills that have ended
         self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
         self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)

@@ -41,8 +41,8 @@ class FaultLog:
         return last.suppressed_count if last else 0
 
 
-class RepeatedWarnings:
-    """Warnings that may come with every request, through `logger`."""
+class RepeatedLines:
+    """Lines that may come with every request, through `logger`."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -50,7 +50,14 @@ class RepeatedWarnings:
 
     def warn(self, key: Hashable, message: str, *values: object) -> None:
         """Log `message`, and how many of its kind were left out, unless this is one of those."""
+        self._log(logging.WARNING, key, message, *values)
+
+    def error(self, key: Hashable, message: str, *values: object) -> None:
+        """Log an error, as `warn` does."""
+        self._log(logging.ERROR, key, message, *values)
+
+    def _log(self, level: int, key: Hashable, message: str, *values: object) -> None:
         suppressed = self._faults.admit(key, time.monotonic())
         if suppressed is not None:
             counted = f"{message} suppressed=%d"
-            self._logger.warning(counted, *values, suppressed)
+            self._logger.log(level, counted, *values, suppressed)

@@ -23,7 +23,7 @@ from engine.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
-from engine.fault_log import RepeatedWarnings
+from engine.fault_log import RepeatedLines
 from engine.fill import Fill, Outcome
 from engine.hashing import Hasher
 from engine.names import Repository
@@ -33,7 +33,7 @@ from engine.upstream.api import Upstream
 
 log = logging.getLogger(__name__)
 # Of the process, as the log is; by upstream.
-_resumptions = RepeatedWarnings(log)
+_resumptions = RepeatedLines(log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from engine.errors import (
     UpstreamError,
     UpstreamProtocolError,
 )
-from engine.fault_log import RepeatedWarnings
+from engine.fault_log import RepeatedLines
 from engine.freshness import Freshness, decide
 from engine.hot import Content, Kind
 from engine.index_records import LinkRecord, LinkState, TagRecord
@@ -54,7 +54,7 @@ class Manifests:
         self._store = store
         self._upstreams = upstreams
         self._negative = negative
-        self._warnings = RepeatedWarnings(log)
+        self._warnings = RepeatedLines(log)
         self._tags = Tags(store, upstreams)
         self._fetcher = ManifestFetcher(store, upstreams)
         self._heads: SingleFlight[tuple[Location, Digest], ManifestHead] = SingleFlight()

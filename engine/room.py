@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from engine.disk_health import DiskHealth
 from engine.errors import OutOfSpace, StorageError, StoragePaused
-from engine.fault_log import RepeatedWarnings
+from engine.fault_log import RepeatedLines
 from engine.names import Digest
 from engine.space import Reservation, Space
 
@@ -61,7 +61,7 @@ class Room:
         self._patience_s = patience_s
         self._clock = clock
         self._health = DiskHealth()
-        self._warnings = RepeatedWarnings(log)
+        self._warnings = RepeatedLines(log)
         self._freed = asyncio.Event()
         space.watch(self._note_freed)
 

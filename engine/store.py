@@ -22,6 +22,7 @@ from engine.claims import Claims
 from engine.custody import Custody, log_failed_write
 from engine.descriptor import find_named
 from engine.errors import StorageError
+from engine.fault_log import RepeatedLines
 from engine.hashing import Hasher
 from engine.hot import Content, Hot, Kind, OpenFile
 from engine.index import Index
@@ -68,6 +69,7 @@ class Store:
         self.touch = Touch()
         self.claims = Claims()
         self._flushing = asyncio.Lock()
+        self._failed_reads = RepeatedLines(log)
         self._hot = Hot(blob_directory.open_blob)
         self.custody = Custody(index, blob_directory, self._hot, self.claims, self.space)
 
@@ -103,7 +105,7 @@ class Store:
         try:
             link, blob = await self.custody.find(kind, location, digest)
         except StorageError as exc:
-            log.error("index not read digest=%s cause=%s", digest, exc)
+            self._failed_reads.error("digest", "index not read digest=%s cause=%s", digest, exc)
             return Known(None, None)
         return Known(link, blob)
 
@@ -112,7 +114,8 @@ class Store:
         try:
             return await self.index.find_tag(location, tag)
         except StorageError as exc:
-            log.error("index not read location=%s tag=%s cause=%s", location, tag, exc)
+            message = "index not read location=%s tag=%s cause=%s"
+            self._failed_reads.error("tag", message, location, tag, exc)
             return None
 
     def admit(self, kind: Kind, location: Location, blob: BlobRecord, media_type: str) -> Content:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from engine.fault_log import INTERVAL_S, FaultLog, RepeatedWarnings
+from engine.fault_log import INTERVAL_S, FaultLog, RepeatedLines
 
 
 def test_like_failures_are_logged_once_an_interval_with_their_count() -> None:
@@ -35,7 +35,7 @@ def test_what_repeats_is_logged_once_with_its_count(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    warnings = RepeatedWarnings(logging.getLogger("engine.test"))
+    warnings = RepeatedLines(logging.getLogger("engine.test"))
     for number in range(5):
         warnings.warn("hub", "fill failed digest=%d", number)
     warnings.warn("quay", "fill failed digest=%d", 7)
