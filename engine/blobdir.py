@@ -118,19 +118,10 @@ class BlobDirectory:
             foreign=[str(path / name) for name, is_blob in names.items() if not is_blob],
         )
 
-    def count_bytes(self, block_bytes: int) -> int:
-        """Sum up what the files of all blobs take, each rounded up to blocks.
-
-        Looks at each of them: a few seconds for a million, if the file system has them in memory.
-        """
-        total_bytes = 0
-        for path in (self.layout.root / "blobs").glob("*/*/"):
-            with map_exceptions(f"count {path}"), os.scandir(path) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):  # evicted meanwhile
-                        size_bytes = entry.stat(follow_symlinks=False).st_size
-                        total_bytes += -(-size_bytes // block_bytes) * block_bytes
-        return total_bytes
+    def list_shard_paths(self) -> list[Path]:
+        """List the directories that hold blobs."""
+        with map_exceptions(f"list {self.layout.root / 'blobs'}"):
+            return list((self.layout.root / "blobs").glob("*/*/"))
 
     def has_any(self, algorithm: str) -> bool:
         """Whether an algorithm's directory holds anything at all."""
@@ -217,6 +208,20 @@ class BlobDirectory:
                 sync_directory(blob.parent.parent)
             source.rename(blob)
             sync_directory(blob.parent)
+
+
+def count_bytes(directory: Path, block_bytes: int) -> int:
+    """Sum up what the files in a directory take, each rounded up to blocks.
+
+    Looks at each of them: some milliseconds for thousands, if the file system has them in memory.
+    """
+    total_bytes = 0
+    with map_exceptions(f"count {directory}"), os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # evicted meanwhile
+                size_bytes = entry.stat(follow_symlinks=False).st_size
+                total_bytes += -(-size_bytes // block_bytes) * block_bytes
+    return total_bytes
 
 
 def truncate(descriptor: int) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.errors import BlobUnknown, NotFound, StorageError, UpstreamUnavailable
+from engine.fault_log import RepeatedLines
 from engine.fill import Fill, Outcome
 from engine.fill_tally import FillTally
 from engine.hot import Content, Kind
@@ -66,6 +67,7 @@ class Blobs:
         self._leads: set[_Running] = set()  # all of them
         self.tally = FillTally()
         self._windows = Windows()
+        self._warnings = RepeatedLines(log)
         self._heads: SingleFlight[tuple[Location, Digest], int | None] = SingleFlight()
         self._side_fetches = asyncio.Semaphore(MAX_SIDE_FETCHES)
 
@@ -264,7 +266,8 @@ class Blobs:
             elif outcome is Outcome.NOT_FOUND:
                 self._note_absent(location, fill.digest)
             elif outcome is not Outcome.DANGLING:
-                log.warning(
+                self._warnings.warn(
+                    (location.upstream, type(fill.error)),
                     "fill failed location=%s digest=%s outcome=%s cause=%s",
                     location, fill.digest, outcome.name.lower(), fill.error,
                 )  # fmt: skip

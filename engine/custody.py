@@ -20,6 +20,7 @@ from engine import trust
 from engine.blobdir import BlobDirectory, FoundFile
 from engine.claims import Claims
 from engine.errors import StorageError
+from engine.fault_log import RepeatedLines
 from engine.hot import Hot, Kind
 from engine.index import Index
 from engine.index_records import BlobRecord, LinkRecord
@@ -30,6 +31,8 @@ from engine.reconcile import adopt_record
 from engine.space import Space
 
 log = logging.getLogger(__name__)
+# Of the process, as the log is.
+_failed_writes = RepeatedLines(log)
 
 # Failures to open a file that say nothing about the file.
 _SCARCITY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -193,4 +196,6 @@ def log_failed_write(what: str, subject: str) -> Iterator[None]:
     try:
         yield
     except StorageError as exc:
-        log.error("index write failed what=%s digest=%s cause=%s", what, subject, exc)
+        key = (what, type(exc))
+        message = "index write failed what=%s digest=%s cause=%s"
+        _failed_writes.error(key, message, what, subject, exc)

@@ -2,13 +2,14 @@
 
 Invariant: an entry says that the repository may be served this content and that it is stored; it
 goes before the content does. At most `MAX_ENTRIES` entries, `MAX_BODY_BYTES` of small bodies and
-`MAX_FILES` open files, besides those that are being sent, which are known until they are sent.
-Entries and files go least recently used first; bodies, which cost one read of a cached file to have
-again, in the order they came.
+`MAX_FILES` open files, or a quarter of what the process may open; those that are being sent are
+known beyond that, until they are sent. Entries and files go least recently used first; bodies,
+which cost one read of a cached file to have again, in the order they came.
 Must not know: HTTP, SQL, upstream.
 """
 
 import os
+import resource
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum, auto
@@ -99,6 +100,8 @@ class Hot:
 
     def __init__(self, open_blob: Callable[[Digest], int]) -> None:
         self._open_blob = open_blob
+        # Where the process may open few files, most are needed for its connections.
+        self._allowed_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
         self._entries: OrderedDict[Key, Content] = OrderedDict()
         self._keys: dict[Digest, set[Key]] = {}
         self._bodies: dict[Digest, bytes] = {}
@@ -146,7 +149,7 @@ class Hot:
             file = self._files[digest] = self._take_back(digest) or OpenFile(
                 self._open_blob(digest)
             )
-            if len(self._files) > MAX_FILES:
+            if len(self._files) > min(MAX_FILES, self._allowed_files):
                 self._lend(*self._files.popitem(last=False))
         else:
             self._files.move_to_end(digest)

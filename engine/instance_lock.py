@@ -34,6 +34,27 @@ class InstanceLock:
         os.close(self._fd)
 
 
+def refuse_second(path: Path) -> None:
+    """Raise `DirectoryInUse` where a server holds the lock at `path`; take nothing.
+
+    For whoever does other things before it opens the directory, so that these do not fail first
+    with what is only a consequence. Raises `StorageError`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise StorageError(f"cannot open {path}: {exc}") from exc
+    try:
+        # Shared, so that two that look at the same time do not take each other for the server.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as exc:
+        raise DirectoryInUse(str(path.parent), _read_pid(descriptor)) from exc
+    finally:
+        os.close(descriptor)
+
+
 def _read_pid(descriptor: int) -> int | None:
     text = os.pread(descriptor, 32, 0).strip()
     return int(text) if text.isdigit() else None

@@ -23,6 +23,7 @@ from engine.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
+from engine.fault_log import RepeatedLines
 from engine.fill import Fill, Outcome
 from engine.hashing import Hasher
 from engine.names import Repository
@@ -31,6 +32,8 @@ from engine.partial import Partial
 from engine.upstream.api import Upstream
 
 log = logging.getLogger(__name__)
+# Of the process, as the log is; by upstream.
+_resumptions = RepeatedLines(log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,8 @@ class Lead:
         if not fill.is_open or self._deadline(0) >= give_up_at:
             raise cause
         fill.resumed_count += 1
-        log.warning(
+        _resumptions.warn(
+            (self._upstream, type(cause)),
             "fill resumed digest=%s offset=%d size=%s cause=%s",
             fill.digest,
             fill.written_bytes,

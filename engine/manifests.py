@@ -17,6 +17,7 @@ from engine.errors import (
     UpstreamError,
     UpstreamProtocolError,
 )
+from engine.fault_log import RepeatedLines
 from engine.freshness import Freshness, decide
 from engine.hot import Content, Kind
 from engine.index_records import LinkRecord, LinkState, TagRecord
@@ -53,6 +54,7 @@ class Manifests:
         self._store = store
         self._upstreams = upstreams
         self._negative = negative
+        self._warnings = RepeatedLines(log)
         self._tags = Tags(store, upstreams)
         self._fetcher = ManifestFetcher(store, upstreams)
         self._heads: SingleFlight[tuple[Location, Digest], ManifestHead] = SingleFlight()
@@ -94,7 +96,9 @@ class Manifests:
         except (UpstreamError, ContentMismatch) as exc:
             if stored is None:
                 raise
-            log.warning("stale served location=%s tag=%s cause=%s", location, tag, exc)
+            key = (location.upstream, type(exc))
+            message = "stale served location=%s tag=%s cause=%s"
+            self._warnings.warn(key, message, location, tag, exc)
             return _stale(stored, exc, now)
 
     async def _find_stored(self, location: Location, tag: Tag) -> _Stored | None:

@@ -117,7 +117,7 @@ class Partial:
 
     def give_up(self, cause: StorageError) -> None:
         """Discard the file, since the blob cannot be stored."""
-        log.warning("blob not stored digest=%s cause=%s", self._fill.digest, cause)
+        self._room.note_unstored("blob", self._fill.digest, cause)
         if not isinstance(cause, OutOfSpace | StoragePaused):
             self._room.failed(cause)
         self.discard()

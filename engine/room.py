@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 from engine.disk_health import DiskHealth
 from engine.errors import OutOfSpace, StorageError, StoragePaused
+from engine.fault_log import RepeatedLines
+from engine.names import Digest
 from engine.space import Reservation, Space
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Room:
         self._patience_s = patience_s
         self._clock = clock
         self._health = DiskHealth()
+        self._warnings = RepeatedLines(log)
         self._freed = asyncio.Event()
         space.watch(self._note_freed)
 
@@ -107,6 +110,12 @@ class Room:
                 cause,
             )
         self.wake()
+
+    def note_unstored(self, what: str, digest: Digest, cause: StorageError) -> None:
+        """Log that something is served without being stored."""
+        self._warnings.warn(
+            (what, type(cause)), "%s not stored digest=%s cause=%s", what, digest, cause
+        )
 
     def worked(self) -> None:
         """Note that something was stored."""

@@ -167,7 +167,11 @@ class Space:
 
     def count_quarantine(self, total_bytes: int) -> None:
         """Count quarantine anew."""
-        self._quarantine_bytes = _checked(total_bytes)
+        before_bytes, self._quarantine_bytes = self._quarantine_bytes, _checked(total_bytes)
+        if total_bytes < before_bytes:
+            self._tell_freed()
+        elif total_bytes > before_bytes:
+            self._tell_added()
 
     def add(self, size_bytes: int) -> None:
         """Count a partial that is on disk and has no lead."""

@@ -22,6 +22,7 @@ from engine.claims import Claims
 from engine.custody import Custody, log_failed_write
 from engine.descriptor import find_named
 from engine.errors import StorageError
+from engine.fault_log import RepeatedLines
 from engine.hashing import Hasher
 from engine.hot import Content, Hot, Kind, OpenFile
 from engine.index import Index
@@ -68,6 +69,7 @@ class Store:
         self.touch = Touch()
         self.claims = Claims()
         self._flushing = asyncio.Lock()
+        self._failed_reads = RepeatedLines(log)
         self._hot = Hot(blob_directory.open_blob)
         self.custody = Custody(index, blob_directory, self._hot, self.claims, self.space)
 
@@ -103,7 +105,7 @@ class Store:
         try:
             link, blob = await self.custody.find(kind, location, digest)
         except StorageError as exc:
-            log.error("index not read digest=%s cause=%s", digest, exc)
+            self._failed_reads.error("digest", "index not read digest=%s cause=%s", digest, exc)
             return Known(None, None)
         return Known(link, blob)
 
@@ -112,7 +114,8 @@ class Store:
         try:
             return await self.index.find_tag(location, tag)
         except StorageError as exc:
-            log.error("index not read location=%s tag=%s cause=%s", location, tag, exc)
+            message = "index not read location=%s tag=%s cause=%s"
+            self._failed_reads.error("tag", message, location, tag, exc)
             return None
 
     def admit(self, kind: Kind, location: Location, blob: BlobRecord, media_type: str) -> Content:
@@ -184,7 +187,7 @@ class Store:
         try:
             promise = await self.room.promise(len(body))
         except StorageError as exc:
-            return _unstored(link, body, now, exc)
+            return self._unstored(link, body, now, exc)
         try:
             async with self.claims.hold(link.digest):
                 await asyncio.to_thread(self.blob_directory.write_blob, link.digest, body)
@@ -192,7 +195,7 @@ class Store:
                     await self.index.commit_manifest(location, blob, link, find_named(body), tag)
         except StorageError as exc:
             self.room.failed(exc)
-            return _unstored(link, body, now, exc)
+            return self._unstored(link, body, now, exc)
         finally:
             promise.release()
         self.room.worked()
@@ -234,6 +237,13 @@ class Store:
                 await self.index.record_uses(uses)
                 self.touch.settle(uses)
 
+    def _unstored(self, link: LinkRecord, body: bytes, now: float, cause: StorageError) -> Content:
+        """Make content that is in memory only."""
+        self.room.note_unstored("manifest", link.digest, cause)
+        content = Content(link.digest, len(body), link.media_type, now)
+        content.body = body
+        return content
+
     @asynccontextmanager
     async def _kept_only_with_row(self, digest: Digest) -> AsyncIterator[None]:
         try:
@@ -247,11 +257,3 @@ class Store:
         """Forget content whose file is gone or damaged; return the error to raise."""
         self._hot.forget(digest)
         return StorageError(f"{digest} cannot be read: {cause}")
-
-
-def _unstored(link: LinkRecord, body: bytes, now: float, cause: StorageError) -> Content:
-    """Make content that is in memory only."""
-    log.warning("manifest not stored digest=%s cause=%s", link.digest, cause)
-    content = Content(link.digest, len(body), link.media_type, now)
-    content.body = body
-    return content

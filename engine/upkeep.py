@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
+from engine.blobdir import count_bytes
 from engine.errors import StorageError
 from engine.index_eviction import IndexEviction
 from engine.layout import Layout
@@ -82,9 +83,11 @@ class Upkeep:
             await self._was_replaced.wait()
 
     async def _count_files(self) -> None:
-        begun_at, space = time.monotonic(), self._store.space
-        count = self._store.blob_directory.count_bytes
-        space.count_files(await asyncio.to_thread(count, space.block_bytes))
+        begun_at, space, total_bytes = time.monotonic(), self._store.space, 0
+        # One at a time, since whoever stops the mirror waits for its threads.
+        for path in await asyncio.to_thread(self._store.blob_directory.list_shard_paths):
+            total_bytes += await asyncio.to_thread(count_bytes, path, space.block_bytes)
+        space.count_files(total_bytes)
         took_s = time.monotonic() - begun_at
         log.info("blob files counted bytes=%d duration_s=%.1f", space.blob_bytes, took_s)
 

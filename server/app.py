@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from engine.errors import StorageError
+from engine.instance_lock import refuse_second
 from engine.layout import Layout
 from engine.pem import PemError
 from server import logs
@@ -117,6 +118,8 @@ class Server:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, instruments = self._settings, self._instruments
+        # Before the debug port: what is in the way then is the other server, not its address.
+        refuse_second(Layout(settings.engine.data_directory).lock_path)
         for warning in settings.warnings:
             logger.warning("%s", warning)
         observers = self._open_observers(stack)

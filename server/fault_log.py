@@ -1,39 +1,5 @@
-"""One log line for many like failures: an outage of an upstream must not flood the log.
+"""The engine's throttle for like failures, under the server's name: see `engine/fault_log.py`."""
 
-Invariant: of failures with the same key, at most one in `INTERVAL_S` is logged, and it says how
-many were not. Pure: the time is given.
-"""
+from engine.fault_log import INTERVAL_S, FaultLog
 
-from collections.abc import Hashable
-from dataclasses import dataclass
-
-INTERVAL_S = 10.0
-# Keys are made of configured upstreams and status codes, so this is never reached in practice.
-_MAX_KEYS = 1_000
-
-
-@dataclass(slots=True)
-class _Last:
-    logged_at: float
-    suppressed_count: int = 0
-
-
-class FaultLog:
-    """Decides which failures are logged."""
-
-    def __init__(self) -> None:
-        self._last: dict[Hashable, _Last] = {}
-
-    def admit(self, key: Hashable, now: float) -> int | None:
-        """Return how many were suppressed since the last line if this is to be logged, else None.
-
-        `now` is in seconds of a clock that never goes back.
-        """
-        last = self._last.get(key)
-        if last is not None and now - last.logged_at < INTERVAL_S:
-            last.suppressed_count += 1
-            return None
-        if len(self._last) >= _MAX_KEYS:
-            self._last.clear()
-        self._last[key] = _Last(now)
-        return last.suppressed_count if last else 0
+__all__ = ["INTERVAL_S", "FaultLog"]

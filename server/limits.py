@@ -6,14 +6,21 @@ Times are kept by a sweep, not by a timer per request: each sweep asks a connect
 long is overdue. So a limit holds to within one sweep, and a request costs no clock.
 """
 
+import logging
 import resource
 from dataclasses import dataclass
 from enum import Enum, auto
 
-# Kept back from connections: open blob files (1,024), upstream connections, partials, the index.
-_RESERVED_FILES = 2_048
+logger = logging.getLogger(__name__)
+
+# Kept back from connections: up to 1,024 for blob files that are kept open, and as many for the
+# rest: 32 connections to each upstream, a partial for each, the index, debug port, threads (about
+# 100 for one upstream). Where there are few files, a quarter for each: half is left for clients.
+_MOST_RESERVED_FILES = 2_048
 # A connection holds its socket, a duplicate of it for output, and a partial it may be reading.
 _FILES_PER_CONNECTION = 3
+# A CI fleet's pulls come in bursts of hundreds; fewer than this deserve a warning.
+_FEW_CONNECTIONS = 1_000
 # Beyond this the event loop, not the file table, is what runs out.
 _MOST_CONNECTIONS = 100_000
 
@@ -87,12 +94,21 @@ class Watch:
 
 def derive_max_connections(open_files: int) -> int:
     """How many connections `open_files` descriptors are enough for; at least 16."""
-    return min(_MOST_CONNECTIONS, max(16, (open_files - _RESERVED_FILES) // _FILES_PER_CONNECTION))
+    reserved_files = min(_MOST_RESERVED_FILES, open_files // 2)
+    return min(_MOST_CONNECTIONS, max(16, (open_files - reserved_files) // _FILES_PER_CONNECTION))
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit on open files to the hard one and return it."""
+    """Raise the soft limit on open files to the hard one and return it; warn where it is low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return _MOST_CONNECTIONS * 4 if hard == resource.RLIM_INFINITY else hard
+    open_files = _MOST_CONNECTIONS * 4 if hard == resource.RLIM_INFINITY else hard
+    if (connections := derive_max_connections(open_files)) < _FEW_CONNECTIONS:
+        logger.warning(
+            "few open files allowed limit=%d connections=%d action=raise the hard limit: "
+            "LimitNOFILE= of systemd, --ulimit nofile= of docker and podman, nofile in limits.conf",
+            open_files,
+            connections,
+        )
+    return open_files

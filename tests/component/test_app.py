@@ -293,3 +293,19 @@ async def test_the_api_is_served_from_a_cache(tmp_path: Path) -> None:
         await client.aclose()
         child.signal(signal.SIGTERM)
         assert (await child.finish())[0] == 0
+
+
+async def test_a_second_server_is_told_who_has_the_directory_and_not_who_has_its_ports(
+    tmp_path: Path,
+) -> None:
+    async with start(tmp_path / "data", is_scripted=False, debug=["127.0.0.1:0"]) as child:
+        port = await child.find_port("debug port open")
+        client = await child.connect()
+        failure = await assert_start_fails(
+            tmp_path / "data", is_scripted=False, debug=[f"127.0.0.1:{port}"]
+        )
+        assert f"pid {child.process.pid}" in failure
+        assert str(port) not in failure
+        await client.aclose()
+        child.signal(signal.SIGTERM)
+        assert (await child.finish())[0] == 0

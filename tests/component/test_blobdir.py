@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.blobdir import BlobDirectory, read_at, size_of, write_all
+from engine.blobdir import BlobDirectory, count_bytes, read_at, size_of, write_all
 from engine.errors import DirectoryInUse, StorageError
 from engine.hashing import digest_of
-from engine.instance_lock import InstanceLock
+from engine.instance_lock import InstanceLock, refuse_second
 from engine.layout import Layout
 
 BODY = b"some content"
@@ -69,10 +69,25 @@ def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> Non
         BlobDirectory(Layout(tmp_path / "file")).prepare()
 
 
+def test_files_are_counted_by_blocks_whoever_knows_of_them(directory: BlobDirectory) -> None:
+    for body in (b"", b"x", bytes(513)):
+        directory.write_blob(digest_of(body), body)
+    paths = directory.list_shard_paths()
+    assert len(paths) == 3
+    assert sum(count_bytes(path, 512) for path in paths) == 3 * 512
+
+
 def test_a_second_server_is_told_who_has_the_directory(tmp_path: Path) -> None:
     first = InstanceLock(tmp_path / "instance.lock")
-    with pytest.raises(DirectoryInUse) as caught:
-        InstanceLock(tmp_path / "instance.lock")
-    assert caught.value.pid == os.getpid()
+    for look in (InstanceLock, refuse_second):
+        with pytest.raises(DirectoryInUse) as caught:
+            look(tmp_path / "instance.lock")
+        assert caught.value.pid == os.getpid()
     first.release()
+    refuse_second(tmp_path / "instance.lock")
     InstanceLock(tmp_path / "instance.lock").release()
+
+
+def test_a_directory_that_is_not_there_is_nobodys(tmp_path: Path) -> None:
+    refuse_second(tmp_path / "data" / "instance.lock")
+    assert not (tmp_path / "data").exists()

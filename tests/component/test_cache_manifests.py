@@ -16,7 +16,7 @@ from engine.errors import (
 )
 from engine.lookup import CacheStatus
 from engine.names import Digest, Tag
-from tests.fakes.caches import BUSYBOX, mirror_of, read_content
+from tests.fakes.caches import BUSYBOX, mirror_of, read_content, read_fill
 from tests.fakes.upstream import Fault, Gate, ScriptedUpstream
 from tests.fakes.upstream_content import MANIFEST
 
@@ -67,6 +67,25 @@ async def test_a_young_tag_is_served_unasked_within_tagttl(tmp_path: Path) -> No
         asked = upstream.count()
         assert (await cache.get_manifest(BUSYBOX, TAG)).status is CacheStatus.HIT
         assert upstream.count() == asked
+
+
+async def test_an_outage_is_logged_once_and_not_by_every_pull(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        upstream.content.add_image(REPOSITORY, TAG)
+        await cache.get_manifest(BUSYBOX, TAG)
+        upstream.fail(Fault(status=403), times=None)
+        for _ in range(5):
+            assert (await cache.get_manifest(BUSYBOX, TAG)).status is CacheStatus.STALE
+        for number in range(3):
+            reader = (await cache.get_blob(BUSYBOX, Digest(f"sha256:{number:064}"))).reader
+            assert reader is not None
+            with pytest.raises(UpstreamDenied):
+                await read_fill(reader)
+    events = [message.split(" location")[0] for message in caplog.messages]
+    assert events.count("stale served") == 1
+    assert events.count("fill failed") == 1
 
 
 async def test_a_slow_answer_does_not_turn_a_young_tag_back(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What eviction asks of the index, on real files."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -10,6 +11,7 @@ import pytest
 
 from engine.index import Index
 from engine.index_eviction import IndexEviction
+from engine.index_upkeep import IndexUpkeep
 from engine.migrate import load_migrations, migrate
 from engine.names import Digest
 from engine.policies import FIRST, Move, Order, Queue
@@ -83,6 +85,22 @@ async def test_tells_what_all_files_take_before_each_write_returns(tmp_path: Pat
         assert told[-1] == BLOCK
         await index.forget_blob(one)
         assert told[-1] == 0
+
+
+async def test_tells_what_only_corrected_the_index(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    async with open_index(tmp_path) as (index, eviction):
+        upkeep = IndexUpkeep(index.connections)
+        await eviction.count_bytes(BLOCK, lambda *numbers: told.append(numbers))
+        await store(index, 1)
+        await upkeep.adopt([blob_of(1), blob_of(2), blob_of(3)])  # one of them has a row
+        await upkeep.forget([digest_of(2)])
+        await index.forget_blob(digest_of(3))
+        assert told[1:] == [(BLOCK, 0), (3 * BLOCK, 2 * BLOCK), (2 * BLOCK, -BLOCK), (BLOCK, 0)]
+        # Two that are committed together, one of them a correction.
+        await asyncio.gather(upkeep.adopt([blob_of(4)]), store(index, 5))
+        assert told[-1][0] == 3 * BLOCK
+        assert sum(corrected for _, corrected in told) == 2 * BLOCK
 
 
 async def test_another_block_size_counts_everything_anew(tmp_path: Path) -> None:

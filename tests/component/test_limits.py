@@ -1,6 +1,7 @@
 """Patience with clients, and how many of them there may be."""
 
 import asyncio
+import resource
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,30 @@ def test_the_sweep_is_finer_than_every_limit() -> None:
 
 @pytest.mark.parametrize(
     ("open_files", "expected"),
-    [(256, 16), (1024, 16), (4096, 682), (20_000, 5984), (1_048_576, 100_000), (10**9, 100_000)],
+    [
+        (64, 16),
+        (256, 42),
+        (1024, 170),
+        (4096, 682),
+        (20_000, 5984),
+        (1_048_576, 100_000),
+        (10**9, 100_000),
+    ],
 )
 def test_connections_follow_from_open_files(open_files: int, expected: int) -> None:
     assert derive_max_connections(open_files) == expected
+
+
+@pytest.mark.parametrize(("hard", "is_warned"), [(1024, True), (65_536, False)])
+def test_a_low_limit_is_warned_of(
+    hard: int,
+    is_warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (hard, hard))
+    assert raise_open_files() == hard
+    assert ("limit=1024 connections=170 action=raise the hard limit" in caplog.text) is is_warned
 
 
 def test_open_files_are_raised_to_what_is_allowed() -> None:

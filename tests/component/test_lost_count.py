@@ -2,18 +2,17 @@
 
 import asyncio
 import os
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from engine.blobdir import BlobDirectory
 from engine.cache import Cache
 from engine.layout import Layout
 from engine.names import Digest
 from engine.reconcile import Reconciler, Tally
+from engine.upkeep import Upkeep
 from tests.fakes.caches import BUSYBOX, read_blob
 from tests.fakes.damage import lose_index
 from tests.fakes.memory_upstream import MemoryUpstream, settle_fills
@@ -34,19 +33,19 @@ class Gates:
     """Hold up the counting of files and reconciling."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = threading.Event()
+        self.count = asyncio.Event()
         self.reconcile = asyncio.Event()
-        count_bytes, run_once = BlobDirectory.count_bytes, Reconciler.run_once
+        count_files, run_once = Upkeep._count_files, Reconciler.run_once
 
-        def held_count(directory: BlobDirectory, block_bytes: int) -> int:
-            self.count.wait()
-            return count_bytes(directory, block_bytes)
+        async def held_count(upkeep: Upkeep) -> None:
+            await self.count.wait()
+            await count_files(upkeep)
 
         async def held_run(reconciler: Reconciler) -> Tally:
             await self.reconcile.wait()
             return await run_once(reconciler)
 
-        monkeypatch.setattr(BlobDirectory, "count_bytes", held_count)
+        monkeypatch.setattr(Upkeep, "_count_files", held_count)
         monkeypatch.setattr(Reconciler, "run_once", held_run)
 
     def open(self) -> None:

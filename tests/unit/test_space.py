@@ -83,6 +83,16 @@ def test_says_when_bytes_that_were_added_take_it_above_the_high_watermark() -> N
     assert pressed == [96, 96, 95]
 
 
+def test_quarantine_presses_and_frees_as_it_grows_and_shrinks() -> None:
+    space, told = holding(80), []
+    space.watch_high(lambda: told.append("pressed"))
+    space.watch(lambda: told.append("freed"))
+    space.count_quarantine(16)
+    space.count_quarantine(16)
+    space.count_quarantine(0)
+    assert told == ["pressed", "freed"]
+
+
 def test_eviction_makes_room_for_those_who_wait() -> None:
     space = holding(90)
     with space.want(20):
