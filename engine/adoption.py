@@ -86,7 +86,7 @@ class Adoption:
         blob, lacking = await self._look_up(job)
         if blob is not None:
             self.adopted.present_count += 1
-            await self._record(job, blob, lacking)
+            await self._record(job, blob, lacking, is_new=False)
             return False
         size_bytes = job.found.size_bytes
         if not allowance.take(size_bytes):
@@ -99,7 +99,7 @@ class Adoption:
             return False
         blob = await self._take(job, self._intake)
         if blob is not None:
-            await self._record(job, blob, job.holders)
+            await self._record(job, blob, job.holders, is_new=True)
         return True
 
     async def _look_up(self, job: Job) -> tuple[BlobRecord | None, tuple[Location, ...]]:
@@ -153,21 +153,32 @@ class Adoption:
         if job.kind is Kind.MANIFEST:
             self._manifests.add(job.digest)
 
-    async def _record(self, job: Job, blob: BlobRecord, lacking: tuple[Location, ...]) -> None:
-        """Write the blob's row and its links, with what a manifest names."""
+    async def _record(
+        self, job: Job, blob: BlobRecord, lacking: tuple[Location, ...], *, is_new: bool
+    ) -> None:
+        """Write links, with what a manifest names, and a new blob's row."""
         self._note_links(job, lacking)
-        if self._index is None or self._intake is None or not lacking:
+        index = self._index
+        if index is None or self._intake is None or not lacking:
             return
-        if job.kind is Kind.BLOB:
-            link = LinkRecord(blob.digest, Kind.BLOB, LinkState.HELD, "", blob.size_bytes)
-            for location in lacking:
-                await self._index.commit_blob(location, blob, link)
+        if job.kind is Kind.MANIFEST:
+            await self._record_manifest(index, blob, lacking)
             return
-        body = await asyncio.to_thread(self._read_manifest, job.digest)
+        link = LinkRecord(blob.digest, Kind.BLOB, LinkState.HELD, "", blob.size_bytes)
+        for location in lacking:
+            if is_new:
+                await index.commit_blob(location, blob, link)
+            else:  # when its bytes were last verified stays as it is
+                await index.hold(location, blob.digest, link.kind, "", blob.size_bytes)
+
+    async def _record_manifest(
+        self, index: Index, blob: BlobRecord, lacking: tuple[Location, ...]
+    ) -> None:
+        body = await asyncio.to_thread(self._read_manifest, blob.digest)
         media_type = guess_media_type(body)
         link = LinkRecord(blob.digest, Kind.MANIFEST, LinkState.HELD, media_type, blob.size_bytes)
         for location in lacking:
-            await self._index.commit_manifest(location, blob, link, find_named(body), tag=None)
+            await index.commit_manifest(location, blob, link, find_named(body), tag=None)
 
     def _read_manifest(self, digest: Digest) -> bytes:
         fd = self._blob_directory.open_blob(digest)
