@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.hot import OpenFile
 from server.exchange import ClientGone
+from server.series import Place
 
 
 @dataclass
@@ -41,6 +42,7 @@ class FakeExchange:
     cause: str = ""
     request_id: str = ""
     first_byte_s: float | None = None
+    place: Place | None = None
 
     head: bytes = b""
     body: bytes = b""
