@@ -24,7 +24,7 @@ class Answer:
     is_chunked: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeExchange:
     """A request; `gone_after_bytes` of the body the client goes away."""
 
