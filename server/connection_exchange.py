@@ -26,6 +26,7 @@ from server.parcel import Parcel
 from server.reply import send_problem
 from server.request import HTTP_10, HTTP_11, Request
 from server.sendfile import Span
+from server.series import Place
 
 
 class Line(Protocol):
@@ -57,8 +58,8 @@ class ConnectionExchange:
     __slots__ = (
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
         "_started_at", "cache_status", "cause", "certificate_name", "digest", "first_byte_s",
-        "http_version", "is_answered", "is_started", "keeps_alive", "method", "parcel", "remote",
-        "request_id", "stands_on", "status", "target", "upstream", "user",
+        "http_version", "is_answered", "is_started", "keeps_alive", "method", "parcel", "place",
+        "remote", "request_id", "stands_on", "status", "target", "upstream", "user",
     )  # fmt: skip
 
     def __init__(self, line: Line, request: Request) -> None:
@@ -75,6 +76,7 @@ class ConnectionExchange:
         self.request_id = ""
         self.first_byte_s: float | None = None
         self.user = ""
+        self.place: Place | None = None
         self.is_started = False  # a head has left
         self.is_answered = False  # all of the response is with the flow, or none will be any more
         self._line = line
