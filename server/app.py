@@ -50,8 +50,8 @@ EXIT_CONFIGURATION = 2
 
 _DEBUG_CONNECTIONS = 64
 
-Connect = Callable[[], asyncio.BaseProtocol]
 OpenHandler = Callable[[ServerSettings], AbstractAsyncContextManager[Handler]]
+Connect = Callable[[Endpoint], asyncio.BaseProtocol]
 
 
 @asynccontextmanager
@@ -138,21 +138,15 @@ class Server:
             self._health, limits=replace(self._limits, max_connections=_DEBUG_CONNECTIONS)
         )
         stack.push_async_callback(debug.drain, 0)
-        await _listen(
-            stack,
-            debug,
-            settings.http.debug_listeners,
-            "debug port open",
-            lambda: Connection(debug),
-        )
+        await _listen(stack, debug, Connection, settings.http.debug_listeners, "debug port open")
+        connect = _expect_proxies(Connection, settings.http)
         handler = await stack.enter_async_context(self._open_handler(settings))
         self._endpoint = Endpoint(
             handler, headers=settings.http.headers, limits=self._limits, observers=observers
         )
         stack.push_async_callback(self._drain, self._endpoint)
         self._log_routing()
-        connect = _choose_connect(self._endpoint, settings.http)
-        await _listen(stack, self._endpoint, settings.http.listeners, "listening", connect)
+        await _listen(stack, self._endpoint, connect, settings.http.listeners, "listening")
         self._health.is_ready = True
 
     def _open_observers(self, stack: AsyncExitStack) -> tuple[Observer, ...]:
@@ -194,42 +188,39 @@ class Server:
         logger.info("signal name=SIGHUP: the configuration is read at start only")
 
 
-def _choose_connect(endpoint: Endpoint, http: HTTPSettings) -> Connect:
-    """Choose what a new connection is to the main port."""
-
-    def connect() -> Connection:
-        return Connection(endpoint)
-
+def _expect_proxies(connect: Callable[[Endpoint], Connection], http: HTTPSettings) -> Connect:
+    """Have a connection begin with a header of the PROXY protocol, if that is configured."""
     if not http.has_proxy_header:
         return connect
     trusted, faults = Networks(http.trustedproxies), ProxyFaults()
-    return lambda: ProxiedConnection(endpoint, connect, trusted, faults)
+    return lambda endpoint: ProxiedConnection(endpoint, connect, trusted, faults)
 
 
 async def _listen(
     stack: AsyncExitStack,
     endpoint: Endpoint,
+    connect: Connect,
     listeners: tuple[Listener, ...],
     event: str,
-    connect: Connect,
 ) -> None:
     """Accept connections for `endpoint` until the stack unwinds. Raises `ListenError`."""
     all_opened = open_listeners(listeners)
     for opened in all_opened:
         stack.callback(opened.close)
     for opened in all_opened:
-        server = await _accept(opened, endpoint.loop, connect)
+        server = await _accept(opened, endpoint, connect)
         stack.callback(server.close)
         logger.info("%s addr=%s", event, opened.address)
 
 
-async def _accept(
-    opened: OpenListener, loop: asyncio.AbstractEventLoop, connect: Connect
-) -> asyncio.Server:
-    sock = opened.sock
+async def _accept(opened: OpenListener, endpoint: Endpoint, connect: Connect) -> asyncio.Server:
+    def make() -> asyncio.BaseProtocol:
+        return connect(endpoint)
+
+    loop, sock = endpoint.loop, opened.sock
     if opened.address.path:
-        return await loop.create_unix_server(connect, sock=sock, backlog=BACKLOG)
-    return await loop.create_server(connect, sock=sock, backlog=BACKLOG)
+        return await loop.create_unix_server(make, sock=sock, backlog=BACKLOG)
+    return await loop.create_server(make, sock=sock, backlog=BACKLOG)
 
 
 def _mask(url: str) -> str:

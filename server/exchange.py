@@ -27,15 +27,15 @@ class Exchange(Protocol):
     # The verified client certificate's common name, else its first alternative name.
     certificate_name: str | None
 
-    # Set by the gate: whom the client has logged in as; empty where nobody is asked.
-    user: str
-
     # Set by the API for the access log.
     status: int
     cache_status: str
     upstream: str
     digest: str
     cause: str  # why it is not a success; empty otherwise
+
+    # Set by the gate: whom the client has logged in as; empty where nobody is asked.
+    user: str
 
     def header(self, name: bytes) -> bytes | None:
         """Give a request header by its lower-case name; repeated lines are joined by `, `."""

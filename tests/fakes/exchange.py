@@ -35,12 +35,12 @@ class FakeExchange:
     http_version: str = "1.1"
     remote: str = "127.0.0.1"
     certificate_name: str | None = None
-    user: str = ""
     status: int = 0
     cache_status: str = ""
     upstream: str = ""
     digest: str = ""
     cause: str = ""
+    user: str = ""
 
     head: bytes = b""
     body: bytes = b""
