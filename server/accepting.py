@@ -48,7 +48,7 @@ def after_proxy_header(http: HTTPSettings, connect: Connect) -> Begin:
     if not http.has_proxy_header:
         return connect
     trusted, faults = Networks(http.trustedproxies), ProxyFaults()
-    return lambda endpoint: ProxiedConnection(endpoint, lambda: connect(endpoint), trusted, faults)
+    return lambda endpoint: ProxiedConnection(endpoint, connect, trusted, faults)
 
 
 async def _accept(opened: OpenListener, endpoint: Endpoint, begin: Begin) -> asyncio.Server:

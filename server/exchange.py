@@ -31,9 +31,6 @@ class Exchange(Protocol):
     # The verified client certificate's common name, else its first alternative name.
     certificate_name: str | None
 
-    # Set by the gate: whom the client has logged in as; empty where nobody is asked.
-    user: str
-
     # Set by the API for the access log.
     status: int
     cache_status: str
@@ -49,6 +46,9 @@ class Exchange(Protocol):
     # From the request to the head of a streamed response; None for all others.
     first_byte_s: float | None
     place: Place | None  # belongs to the counters: where it is counted
+
+    # Set by the gate: whom the client has logged in as; empty where nobody is asked.
+    user: str
 
     def header(self, name: bytes) -> bytes | None:
         """Give a request header by its lower-case name; repeated lines are joined by `, `."""

@@ -44,7 +44,7 @@ class ProxiedConnection(asyncio.Protocol):
     def __init__(
         self,
         endpoint: Endpoint,
-        connect: Callable[[], Connection],
+        connect: Callable[[Endpoint], Connection],
         trusted: Networks,
         faults: ProxyFaults,
     ) -> None:
@@ -100,7 +100,7 @@ class ProxiedConnection(asyncio.Protocol):
         self._transport.abort()
 
     def _hand_over(self, client: str, rest: bytes) -> None:
-        connection = self._connect()
+        connection = self._connect(self._endpoint)
         self._endpoint.discard(self)
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)

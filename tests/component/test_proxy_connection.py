@@ -71,7 +71,7 @@ async def open_port(
     networks, faults = Networks(trusted or ["127.0.0.0/8"]), ProxyFaults()
 
     def connect() -> ProxiedConnection:
-        return ProxiedConnection(endpoint, lambda: Connection(endpoint), networks, faults)
+        return ProxiedConnection(endpoint, Connection, networks, faults)
 
     if path is None:
         server = await endpoint.loop.create_server(connect, "127.0.0.1", 0)
@@ -129,7 +129,7 @@ async def test_a_header_is_read_in_pieces(size_bytes: int) -> None:
     """Together with the request that follows; tests/property has every cut of the header."""
     endpoint = Endpoint(Mirror())
     trusted, faults = Networks([MEMORY_PEER]), ProxyFaults()
-    wire = Wire(ProxiedConnection(endpoint, lambda: Connection(endpoint), trusted, faults))
+    wire = Wire(ProxiedConnection(endpoint, Connection, trusted, faults))
     whole = HEADER + REQUEST
     for start in range(0, len(whole), size_bytes):
         wire.receive(whole[start : start + size_bytes])

@@ -36,7 +36,6 @@ class FakeExchange:
     http_version: str = "1.1"
     remote: str = "127.0.0.1"
     certificate_name: str | None = None
-    user: str = ""
     status: int = 0
     cache_status: str = ""
     upstream: str = ""
@@ -46,6 +45,7 @@ class FakeExchange:
     request_id: str = ""
     first_byte_s: float | None = None
     place: Place | None = None
+    user: str = ""
 
     head: bytes = b""
     body: bytes = b""
