@@ -7,6 +7,7 @@ them knows by the index alone what is used.
 
 import asyncio
 import logging
+import threading
 import time
 
 from engine.errors import StorageError
@@ -28,6 +29,10 @@ PATIENCE_S = 1.0
 _TOP = 10
 
 
+class _Ending(Exception):
+    """The server ends, so nobody wants to know any more."""
+
+
 class Survey:
     """The last reading, renewed as it is asked for. `aclose` in the end."""
 
@@ -36,6 +41,7 @@ class Survey:
         self._found: SurveyFacts | None = None
         self._renew_at = 0.0  # by the monotonic clock
         self._task: asyncio.Task[None] | None = None
+        self._is_ending = threading.Event()
 
     async def get(self) -> SurveyFacts | None:
         """Give the last reading, and begin another if it is old; None: there is none yet."""
@@ -46,14 +52,17 @@ class Survey:
         return self._found
 
     async def aclose(self) -> None:
-        """Wait for a reading under way."""
+        """Have a reading under way given up."""
+        self._is_ending.set()
         if self._task is not None:
             await asyncio.wait({self._task})
 
     async def _renew(self) -> None:
         began_at = time.monotonic()
         try:
-            self._found = await asyncio.to_thread(asyncio.run, _read(self._settings))
+            self._found = await asyncio.to_thread(asyncio.run, self._read())
+        except _Ending:
+            logger.debug("index survey given up: the server ends")
         except StorageError as exc:
             logger.warning("index not surveyed cause=%s action=it is tried again", exc)
         finally:
@@ -61,22 +70,32 @@ class Survey:
             self._renew_at = time.monotonic() + max(MAX_AGE_S, duration_s / _SHARE)
             self._task = None
 
-
-async def _read(settings: EngineSettings) -> SurveyFacts:
-    layout = Layout(settings.data_directory)
-    async with ReadOnlyConnections(layout.index_path) as connections:
-        index = IndexInspection(connections)
-        total, _, _ = await index.sum_up()
-        locations = await index.list_locations()
-        views = [await index.describe_repository(location) for location in locations]
+    async def _read(self) -> SurveyFacts:
+        layout = Layout(self._settings.data_directory)
+        async with ReadOnlyConnections(layout.index_path) as connections:
+            index = IndexInspection(connections)
+            total, _, _ = await index.sum_up()
+            views = []
+            for location in await index.list_locations():
+                self._raise_if_ending()
+                views.append(await index.describe_repository(location))
+            victims = await self._list_victims(connections)
         views.sort(key=lambda view: view.stored_bytes, reverse=True)
+        largest = [_large(view) for view in views[:_TOP] if view.stored_bytes]
+        return SurveyFacts(time.time(), total.blob_count, len(views), largest, victims)
+
+    async def _list_victims(self, connections: ReadOnlyConnections) -> list[VictimFacts]:
         victims: list[VictimFacts] = []
-        async for expected in Outlook(settings, connections).iter_victims():
+        async for expected in Outlook(self._settings, connections).iter_victims():
+            self._raise_if_ending()
             victims.append(_victim(expected))
             if len(victims) == _TOP:
                 break
-    largest = [_large(view) for view in views[:_TOP] if view.stored_bytes]
-    return SurveyFacts(time.time(), total.blob_count, len(views), largest, victims)
+        return victims
+
+    def _raise_if_ending(self) -> None:
+        if self._is_ending.is_set():
+            raise _Ending
 
 
 def _large(view: RepositoryView) -> LargeFacts:
