@@ -175,6 +175,8 @@ function showErrors() {
 
 function showLists() {
   const survey = facts.survey, now = facts.server.now;
+  setText("largest-empty", survey ? "Nothing is stored." : "The index is being read.");
+  setText("victims-empty", survey ? "Nothing may go." : "The index is being read.");
   showTable("pulled", facts.pulled, (each) => each.repository, (each) => [nameCell(each.repository),
     numberCell(count(each.manifest_count)), extraCell(count(each.blob_count)), numberCell(bytes(each.sent_bytes))]);
   showTable("largest", survey ? survey.largest : [], (each) => each.repository, (each) => [nameCell(each.repository),
