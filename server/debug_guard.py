@@ -42,7 +42,7 @@ class Guard:
         if self._hash is not None and authorization is not None:
             self._check(authorization)
         elif not self._is_local:
-            raise self._missing("the facts are given without it on loopback only")
+            raise self._missing("facts are given on loopback only")
         elif not is_address(host):
             raise Refused(
                 HTTPStatus.FORBIDDEN,
@@ -53,18 +53,18 @@ class Guard:
     def admit_actor(self, authorization: bytes | None) -> None:
         """Let somebody change something, or raise `Refused`."""
         if self._hash is None or authorization is None:
-            raise self._missing("nothing is changed without it")
+            raise self._missing("nothing is changed")
         self._check(authorization)
 
     def _missing(self, why: str) -> Refused:
         if self._hash is None:
             return Refused(
                 HTTPStatus.FORBIDDEN,
-                f"no operator's token is configured (http.debug.tokenfile), and {why}",
+                f"no operator's token is configured (http.debug.tokenfile): without one, {why}",
             )
         return Refused(
             HTTPStatus.UNAUTHORIZED,
-            f"the operator's token is needed (Authorization: Bearer …), and {why}",
+            f"the operator's token is needed (Authorization: Bearer …): without it, {why}",
         )
 
     def _check(self, authorization: bytes) -> None:
@@ -84,7 +84,7 @@ def is_address(host: bytes | None) -> bool:
     if host is None:
         return True
     name = _PORT.sub("", host.decode("latin-1").lower())
-    if name == "localhost" or name.endswith(".localhost"):
+    if name == "localhost":
         return True
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))

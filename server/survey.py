@@ -7,6 +7,7 @@ them knows by the index alone what is used.
 
 import asyncio
 import logging
+import threading
 import time
 
 from engine.errors import StorageError
@@ -30,6 +31,10 @@ PATIENCE_S = 1.0
 _TOP = 10
 
 
+class _Ending(Exception):
+    """The server ends, so nobody wants to know any more."""
+
+
 class Survey:
     """The last reading, renewed as it is asked for. `aclose` in the end."""
 
@@ -38,6 +43,7 @@ class Survey:
         self._found: SurveyFacts | None = None
         self._renew_at = 0.0  # by the monotonic clock
         self._task: asyncio.Task[None] | None = None
+        self._is_ending = threading.Event()
 
     async def get(self) -> SurveyFacts | None:
         """Give the last reading, and begin another if it is old; None: there is none yet."""
@@ -48,14 +54,17 @@ class Survey:
         return self._found
 
     async def aclose(self) -> None:
-        """Wait for a reading under way."""
+        """Have a reading under way given up."""
+        self._is_ending.set()
         if self._task is not None:
             await asyncio.wait({self._task})
 
     async def _renew(self) -> None:
         began_at = time.monotonic()
         try:
-            self._found = await asyncio.to_thread(asyncio.run, _read(self._settings))
+            self._found = await asyncio.to_thread(asyncio.run, self._read())
+        except _Ending:
+            logger.debug("index survey given up: the server ends")
         except StorageError as exc:
             logger.warning("index not surveyed cause=%s action=it is tried again", exc)
         finally:
@@ -63,24 +72,31 @@ class Survey:
             self._renew_at = time.monotonic() + max(MAX_AGE_S, duration_s / _SHARE)
             self._task = None
 
+    async def _read(self) -> SurveyFacts:
+        layout = Layout(self._settings.data_directory)
+        async with ReadOnlyConnections(layout.index_path) as connections:
+            index = IndexInspection(connections)
+            totals = IndexTotals(connections, self._raise_if_ending)
+            sums = await totals.sum_up()
+            views = await totals.describe_repositories(is_own_wanted=False)
+            views.sort(key=lambda view: view.stored_bytes, reverse=True)
+            top = [Location(view.upstream, Repository(view.name)) for view in views[:_TOP]]
+            largest = [_large(await index.describe_repository(one)) for one in top]
+            victims = await self._list_victims(connections)
+        return SurveyFacts(time.time(), sums.total.blob_count, len(views), largest, victims)
 
-async def _read(settings: EngineSettings) -> SurveyFacts:
-    layout = Layout(settings.data_directory)
-    async with ReadOnlyConnections(layout.index_path) as connections:
-        index = IndexInspection(connections)
-        totals = IndexTotals(connections)
-        sums = await totals.sum_up()
-        views = await totals.describe_repositories(is_own_wanted=False)
-        views.sort(key=lambda view: view.stored_bytes, reverse=True)
-        top = [Location(view.upstream, Repository(view.name)) for view in views[:_TOP]]
-        largest = [await index.describe_repository(location) for location in top]
+    async def _list_victims(self, connections: ReadOnlyConnections) -> list[VictimFacts]:
         victims: list[VictimFacts] = []
-        async for expected in Outlook(settings, connections).iter_victims():
+        async for expected in Outlook(self._settings, connections).iter_victims():
+            self._raise_if_ending()
             victims.append(_victim(expected))
             if len(victims) == _TOP:
                 break
-    shown = [_large(view) for view in largest if view.stored_bytes]
-    return SurveyFacts(time.time(), sums.total.blob_count, len(views), shown, victims)
+        return victims
+
+    def _raise_if_ending(self) -> None:
+        if self._is_ending.is_set():
+            raise _Ending
 
 
 def _large(view: RepositoryView) -> LargeFacts:

@@ -25,12 +25,21 @@ from server.control_messages import Warm, Warming
 
 MAX_BLOBS = 6
 INTERVAL_S = 0.5
-# An image index may name image indexes, and they further ones; real ones do not.
+# An image index may name image indexes, and they further ones; real ones do not. No image has a
+# hundredth of so many pieces.
 _MAX_DEPTH = 4
+_MAX_PIECES = 10_000
 
 
 class NotKept(CacheError):
     """It was fetched, or could be, but does not stay here."""
+
+
+class TooMany(CacheError):
+    """A reference names more than anybody can mean."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it names more than {_MAX_PIECES} pieces of content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class _Job:
     """How far a warm is. `sizes` has each blob that manifests name."""
 
     ref: str
+    manifests: set[Digest] = field(default_factory=set)
     sizes: dict[Digest, int] = field(default_factory=dict)
     hits: set[Digest] = field(default_factory=set)
     done: set[Digest] = field(default_factory=set)
@@ -137,11 +147,14 @@ class Warmer:
         if found.content is None or found.status is CacheStatus.BYPASS:
             raise NotKept("there is no room to store it, or the disk fails")
         body = await asyncio.to_thread(self._read, found.content)
+        job.manifests.add(found.digest)
         for each in find_named(body):
             if not each.is_manifest:
                 job.sizes[each.digest] = each.size_bytes
-        if depth:
-            for digest in choose_manifests(body, order.platforms):
+        if len(job.manifests) + len(job.sizes) > _MAX_PIECES:
+            raise TooMany
+        for digest in choose_manifests(body, order.platforms) if depth else ():
+            if digest not in job.manifests:
                 await self._find_blobs(order, digest, job, depth - 1)
 
     def _read(self, content: Content) -> bytes:

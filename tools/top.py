@@ -11,7 +11,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 import msgspec
@@ -38,10 +38,12 @@ def top(door: Door, *, is_json: bool, count: int | None) -> None:
 
     In a pipe: a line a second, of key=value with tabs between; with --json, a document a line.
     """
-    if is_json or not sys.stdout.isatty():
-        _print_lines(door, count, is_json=is_json)
-    else:
-        _show_live(door, count)
+    # Ctrl-C is how some leave.
+    with suppress(KeyboardInterrupt):
+        if is_json or not sys.stdout.isatty():
+            _print_lines(door, count, is_json=is_json)
+        else:
+            _show_live(door, count)
 
 
 def look(door: Door, last: View, now: float) -> View:

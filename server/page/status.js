@@ -55,6 +55,7 @@ function showFacts(found) {
   facts = found;
   unreachableSince = null;
   byId("login").hidden = true;
+  byId("main").dataset.known = "yes";
   showServer(); showTraffic(); showDisk(); showFills(); showUpstreams(); showErrors();
   showLists(); showUpkeep(); showRecipe(facts);
 }
@@ -95,8 +96,9 @@ function showTraffic() {
   setFigure("hits", share(traffic.hit_share), "of requests");
   const shares = history.map((each) => each.hits).filter((each) => each !== null);
   byId("hits-line").replaceChildren(sparkline(shares, 1, "Share of hits over the last ten minutes"));
-  setText("hits-note", `${share(traffic.hit_bytes_share)} of bytes; half within ${milliseconds(traffic.hit_p50_s)}, `
-    + `99\u00a0% within ${milliseconds(traffic.hit_p99_s)}`);
+  setText("hits-note", traffic.hit_share === null ? "Nothing was asked for yet"
+    : `${share(traffic.hit_bytes_share)} of bytes; half within ${milliseconds(traffic.hit_p50_s)}, `
+      + `99\u00a0% within ${milliseconds(traffic.hit_p99_s)}`);
 }
 
 function showLine(id, values, write) {
@@ -175,6 +177,8 @@ function showErrors() {
 
 function showLists() {
   const survey = facts.survey, now = facts.server.now;
+  setText("largest-empty", survey ? "Nothing is stored." : "The index is being read.");
+  setText("victims-empty", survey ? "Nothing may go." : "The index is being read.");
   showTable("pulled", facts.pulled, (each) => each.repository, (each) => [nameCell(each.repository),
     numberCell(count(each.manifest_count)), extraCell(count(each.blob_count)), numberCell(bytes(each.sent_bytes))]);
   showTable("largest", survey ? survey.largest : [], (each) => each.repository, (each) => [nameCell(each.repository),

@@ -105,6 +105,15 @@ async def test_what_cannot_be_warmed_is_said_with_its_cause(
     assert cause in ended.cause
 
 
+async def test_what_names_more_than_anybody_can_mean_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.warming._MAX_PIECES", 2)
+    site.hub.content.add_image(BUSYBOX.repository, "1", (LAYER, b"small"))
+    ended = await site.warm("library/busybox:1")
+    assert (ended.state, ended.cause) == ("failed", "it names more than 2 pieces of content")
+
+
 async def test_a_repository_alone_means_latest(site: Site) -> None:
     site.ghcr.content.add_image("org/app", "latest", (LAYER,))
     assert (await site.warm("ghcr.io/org/app")).state == "done"

@@ -202,7 +202,7 @@ def test_top_waits_for_a_mirror_that_restarts(site: Site) -> None:
         shown.wait_for("ready")
         mirror.drain()
         shown.wait_for("not reachable since")
-        os.write(shown.fd, b"q")
+        shown.process.send_signal(signal.SIGINT)
         assert shown.finish() == 0
 
 

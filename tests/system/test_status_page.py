@@ -163,6 +163,7 @@ def test_an_exposed_port_asks_for_the_token_and_then_shows_the_facts(
     with started(site_with_debug(tmp_path, upstream, addr=":0", token=TOKEN)) as (_, url):
         browser.driver.get(url)
         browser.wait_text("#login-why", "token is needed")
+        assert not browser.find("#fills").is_displayed()  # nobody knows yet
         browser.find("#token").send_keys("wrong", Keys.ENTER)
         browser.wait_text("#login-why", "not the operator's token")
         browser.find("#token").send_keys(TOKEN, Keys.ENTER)

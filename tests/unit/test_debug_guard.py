@@ -63,7 +63,7 @@ def test_who_may_read_and_who_may_act(
         (b"127.0.0.1", True),
         (b"[::1]:5001", True),
         (b"LOCALHOST:80", True),
-        (b"mirror.localhost", True),
+        (b"mirror.localhost", False),
         (b"10.1.2.3:5001", True),
         (b"", False),
         (b"127.0.0.1.evil.example", False),
