@@ -31,6 +31,7 @@ from server.routes import (
     Router,
     TagsRoute,
 )
+from server.settings import ServerSettings
 
 PullRoute: TypeAlias = BlobRoute | ManifestRoute | ReferrersRoute | TagsRoute
 
@@ -43,6 +44,11 @@ class Access:
     def __init__(self, rules: Rules) -> None:
         self.denied_counts: Counter[str] = Counter()
         self._rules = rules
+
+    async def adopt(self, settings: ServerSettings) -> None:
+        """Go by other rules from now on."""
+        if settings.access is not None:
+            self._rules = Rules(settings.access)
 
     def find_permissions(self, exchange: Exchange) -> Permissions:
         """Find what the client may pull."""

@@ -44,6 +44,7 @@ async def _open_gates(
     if access is not None:
         router = Router(settings.engine.upstreams, settings.http.prefix)
         handler = AccessGate(handler, access, router)
+        reloader.add(access.adopt)
     if settings.auth is not None:
         handler = gate = await stack.enter_async_context(open_gate(handler, settings.auth))
         reloader.add(gate.adopt)

@@ -29,8 +29,9 @@ def plan_reload(old: ServerSettings, new: ServerSettings) -> Reload:
         engine=_merge_engine(old.engine, new.engine),
         http=_merge_http(old.http, new.http),
         log=new.log,
-        # Whether clients are asked who they are is decided at the start.
+        # Whether clients are asked who they are, and judged by it, is decided at the start.
         auth=new.auth if old.auth and new.auth else old.auth,
+        access=new.access if old.access and new.access else old.access,
     )
     return Reload(merged, _find_differences(old, merged), _find_differences(merged, new))
 

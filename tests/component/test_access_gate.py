@@ -163,6 +163,17 @@ async def test_whoever_is_remembered_is_not_taken_for_another() -> None:
         assert (await door.ask(named)).status == 403
 
 
+async def test_other_rules_hold_from_the_moment_they_are_adopted() -> None:
+    door = Door()
+    target = "/v2/ghcr.io/org/app/tags/list"
+    assert await door.status(target, user="ci-1") == 200
+    closed = AccessSettings((AccessRule(deny=("ghcr.io/*",)),), is_allowed_by_default=True)
+    settings = ServerSettings(EngineSettings(Path("/srv"), UPSTREAMS), access=closed)
+    await door.access.adopt(settings)
+    assert await door.status(target, user="ci-1") == 403
+    assert await door.status("/v2/acme/other/tags/list") == 200
+
+
 async def test_a_denial_is_logged_with_who_it_was(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     with caplog.at_level(logging.WARNING):

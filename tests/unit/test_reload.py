@@ -14,6 +14,8 @@ from engine.settings import (
 )
 from server.reload import plan_reload
 from server.settings import (
+    AccessRule,
+    AccessSettings,
     ClientAuth,
     HtpasswdSettings,
     HTTPSettings,
@@ -31,6 +33,7 @@ BASE = ServerSettings(
     EngineSettings(Path("/srv/data"), (HUB, GHCR)),
     HTTPSettings(tls=TLS),
     auth=HtpasswdSettings("realm", Path("/accounts")),
+    access=AccessSettings(rules=(AccessRule(allow=("docker.io/*",)),)),
 )
 
 
@@ -78,6 +81,7 @@ def test_nothing_changes_where_nothing_differs() -> None:
         (with_engine(verify=VerifySettings(interval_s=0.0)), ("verify.interval",)),
         (replace(BASE, auth=HtpasswdSettings("realm", Path("/others"))),
          ("auth.htpasswd.path",)),
+        (replace(BASE, access=AccessSettings()), ("access.rules",)),
     ],
 )  # fmt: skip
 def test_what_can_change_changes(new: ServerSettings, keys: tuple[str, ...]) -> None:
@@ -107,6 +111,7 @@ def test_what_cannot_change_is_named_and_stays(new: ServerSettings, keys: set[st
     [
         (with_http(tls=None), "http.tls.certificate"),
         (replace(BASE, auth=None), "auth.htpasswd.path"),
+        (replace(BASE, access=None), "access.rules"),
         (with_engine(upstreams=(HUB,)), "upstreams.ghcr.io.remoteurl"),
         (
             with_engine(
