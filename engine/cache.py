@@ -81,8 +81,10 @@ class Cache:
     ) -> "Cache":
         """Open the data directory, making it where there is none; contacts no upstream.
 
-        Raises `DirectoryInUse`, `IndexTooNew` or `StorageError`; leaves nothing open then.
+        Raises `DirectoryInUse`, `IndexTooNew`, `StorageError` or `PemError`; leaves nothing open
+        then.
         """
+        upstreams = {upstream.namespace: connect(upstream) for upstream in settings.upstreams}
         layout = Layout(settings.data_directory)
         blob_directory = BlobDirectory(layout)
         blob_directory.prepare()
@@ -101,7 +103,6 @@ class Cache:
         except BaseException:
             lock.release()
             raise
-        upstreams = {upstream.namespace: connect(upstream) for upstream in settings.upstreams}
         upkeep = Upkeep(store, layout, settings.verify)
         return cls(store, upkeep, evictor, upstreams, lock, patience=patience or Patience())
 
