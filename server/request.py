@@ -17,7 +17,7 @@ HTTP_10 = "1.0"
 
 # At most 4 MiB of them, in the memo's two generations; real clients' heads have 200 to 600 bytes.
 _KNOWN_HEADS = 2_048
-_KNOWN_HEAD_BYTES = 1_024
+KNOWN_HEAD_BYTES = 1_024
 
 _HEAD_END = b"\r\n\r\n"
 # How a tracing client's line begins, as Go's HTTP client writes it, and how long it is: version 00
@@ -69,12 +69,12 @@ class KnownHeads:
     def find(self, head: bytes) -> Request | None:
         """Find the request that exactly `head` makes."""
         # Looking a key up reads all of it.
-        return self._memo.find(head) if len(head) <= _KNOWN_HEAD_BYTES else None
+        return self._memo.find(head) if len(head) <= KNOWN_HEAD_BYTES else None
 
     def add(self, head: bytes, request: Request) -> None:
         """Keep a request that was read from `head`, if it is one to be kept."""
         is_kept = not request.has_body and b"authorization" not in request.fields
-        if is_kept and len(head) <= _KNOWN_HEAD_BYTES:
+        if is_kept and len(head) <= KNOWN_HEAD_BYTES:
             self._memo.add(head, request)
 
 
