@@ -257,8 +257,9 @@ class Blobs:
         """Own a fill from its start until its blob is committed."""
         fill, location, store = running.fill, running.location, self._store
         upstream = self._upstreams[location.upstream]
-        file = Partial(fill, store.blob_directory, store.room, store.leftovers)
-        lead = Lead(fill, upstream, location.repository, file, self._patience)
+        hands = store.hands
+        file = Partial(fill, store.blob_directory, store.room, store.leftovers, hands)
+        lead = Lead(fill, upstream, location.repository, file, hands, self._patience)
         try:
             outcome = await lead.run()
             if outcome is Outcome.DONE:
@@ -284,7 +285,7 @@ class Blobs:
             return
         blob = BlobRecord(fill.digest, fill.written_bytes, xxh3, running.is_public, now, now, 1)
         try:
-            await self._store.commit_blob(running.location, blob)
+            await self._store.commit_blob(running.location, blob, fill.body)
         except StorageError as exc:
             file.give_up(exc)
         else:

@@ -1,9 +1,10 @@
 """In-flight fills: one upstream fetch per digest, any number of readers.
 
 Invariant: bytes below `written_bytes` never change, and a fill ends exactly once. They are on disk,
-or, from where storing stopped, in a window that moves on with the fastest reader, which is held up
-a little for the others. A reader is released bytes up to `released_bytes`: all but the last
-`HELD_BACK_BYTES` until the digest is verified, so no client completes a wrong blob.
+in memory where the blob is small, or, from where storing stopped, in a window that moves on with
+the fastest reader, which is held up a little for the others. A reader is released bytes up to
+`released_bytes`: all but the last `HELD_BACK_BYTES` until the digest is verified, so no client
+completes a wrong blob.
 Readers may leave at any time. A fill that is stored waits for nobody and goes on when all have
 left; one that is not stored stops then. The partial's descriptor, which readers share with the
 lead, is closed when the last who needs it has left.
@@ -60,7 +61,8 @@ class Fill:
         self.detour_count = 0
         self._windows = windows or Windows()
         self._pace: Pace | None = None
-        # The partial
+        # Small content, where it waits to be stored; else the partial
+        self.body: bytes | None = None
         self._fd: int | None = None
         self._closed: Callable[[], None] = _do_nothing
         self._is_led = True

@@ -25,11 +25,12 @@ from engine.errors import (
 )
 from engine.fault_log import RepeatedLines
 from engine.fill import Fill, Outcome
-from engine.hashing import Hasher
+from engine.hands import Hands
+from engine.intake import Intake
 from engine.names import Repository
 from engine.pace import Abandoned
 from engine.partial import Partial
-from engine.upstream.api import Upstream
+from engine.upstream.api import BlobStream, Upstream
 
 log = logging.getLogger(__name__)
 # Of the process, as the log is; by upstream.
@@ -57,6 +58,7 @@ class Lead:
         upstream: Upstream,
         repository: Repository,
         partial: Partial,
+        hands: Hands,
         patience: Patience,
     ) -> None:
         self._fill = fill
@@ -65,12 +67,12 @@ class Lead:
         self._partial = partial
         self._patience = patience
         self._expected_bytes = fill.size_bytes  # by a descriptor, which anybody may have written
-        self._hasher = Hasher(fill.digest.algorithm)
+        self._intake = Intake(fill, partial, hands)
 
     @property
     def xxh3(self) -> bytes:
         """The rot checksum of what was received."""
-        return self._hasher.xxh3
+        return self._intake.xxh3
 
     async def run(self) -> Outcome:
         """Fetch and verify; end the fill and return how. Cancelled, it leaves the partial."""
@@ -88,6 +90,7 @@ class Lead:
         except Abandoned:
             log.info("fill stopped digest=%s cause=nobody reads it", self._fill.digest)
         finally:
+            await self._intake.release()
             self._fill.end(outcome, error)
             self._leave_partial(outcome)
         return outcome
@@ -105,7 +108,7 @@ class Lead:
             if self._partial.is_left:
                 await self._adopt_partial()
         except StorageError as exc:
-            self._stop_storing(exc)
+            await self._intake.stop_storing(exc)
         try:
             await self._download()
         except (ContentMismatch, UpstreamProtocolError) as exc:
@@ -115,7 +118,7 @@ class Lead:
             # What upstream says twice counts more than what a manifest says of its size.
             self._expected_bytes = None
             self._fill.retried_count += 1
-            self._restart()
+            await self._restart()
             await self._download()
 
     async def _adopt_partial(self) -> None:
@@ -131,25 +134,20 @@ class Lead:
                 self._repository, fill.digest, deadline=self._deadline(self._patience.first_byte_s)
             )
         if fill.size_bytes is None or left_bytes > fill.size_bytes:
-            self._restart()
+            await self._restart()
             return
-        await self._partial.rehash(self._hasher)
+        await self._intake.adopt()
         fill.is_adopted = True
         log.info("partial adopted digest=%s bytes=%d", fill.digest, fill.written_bytes)
 
-    def _stop_storing(self, cause: StorageError) -> None:
-        # The file goes first: the next fill of this digest must not find it.
-        self._partial.give_up(cause)
-        self._fill.stop_storing()
-
-    def _restart(self) -> None:
+    async def _restart(self) -> None:
         if self._fill.window is None and self._partial.is_open:
             try:
                 self._partial.empty()
             except StorageError as exc:
-                self._stop_storing(exc)
+                await self._intake.stop_storing(exc)
         self._fill.restart(self._expected_bytes)
-        self._hasher = Hasher(self._fill.digest.algorithm)
+        self._intake.restart()
 
     async def _download(self) -> None:
         fill, fruitless_count, give_up_at = self._fill, 0, 0.0
@@ -207,53 +205,46 @@ class Lead:
         )
         try:
             self._check_size(stream.size_bytes)
-            await self._make_room(stream.size_bytes)
             fill.open(stream.size_bytes)
-            async for piece in stream:
-                await self._take(piece)
+            await self._receive(stream)
         finally:
             await stream.aclose()
 
-    async def _make_room(self, claimed_bytes: int | None) -> None:
+    async def _receive(self, stream: BlobStream) -> None:
+        """Take what comes. What came before an error counts: the next request goes on from it."""
+        try:
+            async for piece in stream:
+                self._check_fits(piece)
+                await self._make_room()
+                await self._intake.take(piece)
+        except CacheError:
+            await self._intake.settle()
+            raise
+        await self._make_room()  # an empty blob has its file, too
+        await self._intake.settle()
+
+    async def _make_room(self) -> None:
         """Have a file, and room for all of it, so that clients can be told whether it is stored.
 
         Not before upstream has said yes: what a manifest names need not exist, and asking for it
-        must neither evict anything nor hold a file open.
+        must neither evict anything nor hold a file open. With the first bytes in hand, as those
+        that a reset meets in the socket are lost.
         """
-        if self._fill.window is not None:
+        size_bytes = self._fill.size_bytes or 0
+        if self._fill.window is not None or self._partial.has_room(size_bytes):
             return
-        size_bytes = (self._fill.size_bytes if claimed_bytes is None else claimed_bytes) or 0
         try:
             if self._partial.is_open:
                 await self._partial.reserve(size_bytes)
             elif await self._partial.open(size_bytes) > 0:
                 self._partial.empty()
         except StorageError as exc:
-            self._stop_storing(exc)
+            await self._intake.stop_storing(exc)
 
-    async def _take(self, piece: bytes) -> None:
-        """Store a piece and publish it, or publish it without storing."""
-        fill = self._fill
-        if fill.size_bytes is not None and fill.written_bytes + len(piece) > fill.size_bytes:
-            raise SizeMismatch(fill.digest, fill.size_bytes, fill.written_bytes + len(piece))
-        if fill.window is None:
-            try:
-                await self._partial.write(piece)
-            except StorageError as exc:
-                self._stop_storing(exc)
-            else:
-                self._hasher.update(piece)
-                fill.advance(len(piece))
-                return
-        await self._pass_on(memoryview(piece))
-
-    async def _pass_on(self, rest: memoryview) -> None:
-        """Publish bytes as fast as they are read."""
-        while rest:
-            room_bytes = await self._fill.wait_room()
-            self._hasher.update(rest[:room_bytes])
-            self._fill.pass_on(rest[:room_bytes])
-            rest = rest[room_bytes:]
+    def _check_fits(self, piece: bytes) -> None:
+        fill, end = self._fill, self._intake.end + len(piece)
+        if fill.size_bytes is not None and end > fill.size_bytes:
+            raise SizeMismatch(fill.digest, fill.size_bytes, end)
 
     def _find_end(self, start: int) -> int | None:
         """Where to have a closed Range end: by a descriptor, if nobody knows better."""
@@ -274,7 +265,7 @@ class Lead:
             raise SizeMismatch(fill.digest, expected, claimed_bytes)
 
     def _check_digest(self) -> None:
-        actual = self._hasher.digest
+        actual = self._intake.digest
         if actual != self._fill.digest:
             raise DigestMismatch(self._fill.digest, actual)
 

@@ -8,12 +8,14 @@ Must not know: upstream, who reads.
 
 import asyncio
 import logging
+import os
 import time
 
 from engine import blobdir
 from engine.blobdir import BlobDirectory
 from engine.errors import OutOfSpace, StorageError, StoragePaused
-from engine.fill import Fill
+from engine.fill import HELD_BACK_BYTES, Fill
+from engine.hands import Hands
 from engine.hashing import Hasher
 from engine.leftovers import Leftover, Leftovers
 from engine.room import Promise, Room
@@ -29,9 +31,15 @@ class Partial:
     """Stores one fill. `open` comes first; `keep`, `discard`, `give_up` or `settle` ends it."""
 
     def __init__(
-        self, fill: Fill, blob_directory: BlobDirectory, room: Room, leftovers: Leftovers
+        self,
+        fill: Fill,
+        blob_directory: BlobDirectory,
+        room: Room,
+        leftovers: Leftovers,
+        hands: Hands,
     ) -> None:
         self._fill = fill
+        self._hands = hands
         self._blob_directory = blob_directory
         self._room = room
         self._leftovers = leftovers
@@ -47,17 +55,26 @@ class Partial:
         """Whether `open` has been called with success."""
         return self._promise is not None
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether it is open, with so much promised."""
+        return self._promise is not None and self._promise.size_bytes >= size_bytes
+
     async def open(self, promised_bytes: int) -> int:
         """Make the file, or take what is left of an earlier one; return its size in bytes.
 
-        Raises `StorageError`; what is left stays a leftover then, as when this is cancelled.
+        Small content has no file before its blob has one. Raises `StorageError`; what is left stays
+        a leftover then, as when this is cancelled.
         """
         fill = self._fill
         leftover = self._leftovers.take(fill.digest)
+        if leftover is None and 0 < promised_bytes <= HELD_BACK_BYTES:
+            self._promise = await self._room.promise(promised_bytes)
+            fill.body = b""
+            return 0
         try:
             promise = await self._room.promise(promised_bytes)
             try:
-                fd = self._blob_directory.open_partial(fill.digest)
+                fd = await self._open_file()
             except BaseException:
                 promise.release()
                 raise
@@ -68,6 +85,10 @@ class Partial:
         fill.attach(fd, promise.release)
         self._promise = promise
         return blobdir.size_of(fd)
+
+    async def _open_file(self) -> int:
+        digest, directory = self._fill.digest, self._blob_directory
+        return await self._hands.run(lambda: directory.open_partial(digest), undo=os.close)
 
     async def reserve(self, size_bytes: int) -> None:
         """Have `size_bytes` promised in all. Raises `StorageError`."""
@@ -83,24 +104,24 @@ class Partial:
         ):
             fill.advance(count_bytes)
 
-    async def write(self, piece: bytes) -> None:
-        """Write at the end of what is published. Raises `StorageError`; then nothing counts."""
+    async def grow(self, end: int) -> None:
+        """See that bytes up to `end` are promised. Raises `StorageError`."""
         assert self._promise is not None
-        fill = self._fill
-        end = fill.written_bytes + len(piece)
         if end > self._promise.size_bytes:
             await self._promise.grow(end + _GROWTH_BYTES)
-        blobdir.write_all(fill.fd, piece, fill.written_bytes)
 
     def empty(self) -> None:
         """Throw away what was written. Raises `StorageError`."""
-        blobdir.truncate(self._fill.fd)
+        if self._fill.body is None:
+            blobdir.truncate(self._fill.fd)
+        else:
+            self._fill.body = b""
 
     def keep(self) -> None:
         """Leave the file to whoever asks for the blob next; one without a byte is removed."""
         if self._promise is None:
             return
-        if blobdir.allocated_bytes_of(self._fill.fd) == 0:
+        if self._fill.body is not None or blobdir.allocated_bytes_of(self._fill.fd) == 0:
             self.discard()
         else:
             self._leave(self._promise)
@@ -108,6 +129,9 @@ class Partial:
     def discard(self) -> None:
         """Remove the file. Its bytes are free when the last reader has closed it."""
         if self._promise is None:
+            return
+        if self._fill.body is not None:
+            self._promise.release()
             return
         try:
             self._blob_directory.remove_partial(self._fill.digest)

@@ -148,6 +148,7 @@ class Reader:
         """Give what is at `offset`; None where the window has moved past it."""
         fill = self._fill
         if offset < fill.stored_bytes:
-            return FileSpan(fill.fd, offset, min(stop, fill.stored_bytes))
+            stop = min(stop, fill.stored_bytes)
+            return FileSpan(fill.fd, offset, stop) if fill.body is None else fill.body[offset:stop]
         assert fill.window is not None
         return fill.window.read(offset, stop) if offset >= fill.window.start else None

@@ -23,6 +23,7 @@ from engine.custody import Custody, log_failed_write
 from engine.descriptor import find_named
 from engine.errors import StorageError
 from engine.fault_log import RepeatedLines
+from engine.hands import Hands
 from engine.hashing import Hasher
 from engine.hot import Content, Hot, Kind, OpenFile
 from engine.index import Index
@@ -68,6 +69,7 @@ class Store:
         self.leftovers = Leftovers(self.space)
         self.touch = Touch()
         self.claims = Claims()
+        self.hands = Hands()
         self._flushing = asyncio.Lock()
         self._failed_reads = RepeatedLines(log)
         self._hot = Hot(blob_directory.open_blob)
@@ -155,14 +157,19 @@ class Store:
                 location, link.digest, link.kind, link.media_type, link.size_bytes
             )
 
-    async def commit_blob(self, location: Location, blob: BlobRecord) -> None:
-        """Commit a verified partial: the file first, then the rows.
+    async def commit_blob(
+        self, location: Location, blob: BlobRecord, body: bytes | None = None
+    ) -> None:
+        """Commit a verified partial, or what has none yet, `body`: the file first, then the rows.
 
         Raises `StorageError`, and nothing of it is kept: without a row nobody would count it.
         """
         link = LinkRecord(blob.digest, Kind.BLOB, LinkState.HELD, "", blob.size_bytes)
         async with self.claims.hold(blob.digest):
-            await asyncio.to_thread(self.blob_directory.commit, blob.digest)
+            if body is None:
+                await asyncio.to_thread(self.blob_directory.commit, blob.digest)
+            else:
+                await asyncio.to_thread(self.blob_directory.write_blob, blob.digest, body)
             async with self._kept_only_with_row(blob.digest):
                 await self.index.commit_blob(location, blob, link)
 
@@ -224,6 +231,7 @@ class Store:
     async def aclose(self) -> None:
         """Write what is pending and close everything."""
         await self.custody.aclose()
+        self.hands.close()
         self._hot.close()
         await self.flush_uses()
         await self.index.aclose()

@@ -92,10 +92,14 @@ class HTTPBlobStream:
         return piece[:left]
 
     async def _read(self) -> bytes:
+        content = self._response.content
         try:
             async with asyncio.timeout(self._stall_s):
                 with map_faults(self._place):
-                    piece = await self._response.content.readany()
+                    # Chunk by chunk as they came: `readany` would copy them into one.
+                    piece, is_boundary = await content.readchunk()
+                    while is_boundary and not piece:
+                        piece, is_boundary = await content.readchunk()
         except TimeoutError as exc:
             message = f"{self._place}: stalled, nothing came for {self._stall_s:g} s"
             raise UpstreamUnavailable(message) from exc

@@ -169,7 +169,11 @@ async def test_an_upstream_that_breaks_without_progress_ends_the_fill_and_keeps_
             await read_blob(cache, BUSYBOX, digest)
         upstream.heal()
         assert await read_blob(cache, BUSYBOX, digest) == BIG
-        assert str(upstream.seen(kind="blob")[-1].header("range")).startswith("bytes=300000-")
+        # The client library drops what it has received, but not read, when a connection breaks.
+        start = int(
+            str(upstream.seen(kind="blob")[-1].header("range"))[len("bytes=") :].split("-")[0]
+        )
+        assert 0 < start <= 300_000
 
 
 async def test_a_corrupt_blob_is_fetched_anew_once_if_nothing_was_sent(tmp_path: Path) -> None:
