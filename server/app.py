@@ -183,6 +183,7 @@ class Server:
 
     async def _adopt(self, settings: ServerSettings) -> None:
         logs.set_up(settings.log)
+        self._instruments.settings = settings
         endpoint = self._instruments.endpoint
         if endpoint is not None:
             endpoint.head_ends.adopt(settings.http.headers)

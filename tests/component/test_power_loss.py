@@ -48,7 +48,8 @@ def named(fd: int) -> str:
     return Path(os.readlink(f"/proc/self/fd/{fd}")).name
 
 
-def _describe_rows(_: object, statements: Any, *__: object) -> str:
+def _describe_rows(_: object, writes: Any, *__: object) -> str:
+    statements = [statement for write in writes for statement in write.statements]
     return "row" if any("INTO blob" in statement.sql for statement in statements) else "other rows"
 
 
