@@ -32,14 +32,18 @@ _parse_net = one_of("tcp", "unix")
 def build_http(http: Reader) -> HTTPSettings:
     """Build the settings of both listeners."""
     debug = http.section("debug")
+    debug_listeners = _read_listeners(debug)
+    prometheus_path = _read_metrics_path(debug.section("prometheus"))
+    if prometheus_path and not debug_listeners:
+        debug.section("prometheus").warn("enabled", "nobody can ask: http.debug.addr is not set")
     _refuse_tls(http.section("tls"))
     return HTTPSettings(
         listeners=_read_listeners(http) or _DEFAULTS.listeners,
         headers=_read_headers(http.section("headers")),
         prefix=http.value("prefix", parse_path_prefix, _DEFAULTS.prefix),
         draintimeout_s=http.value("draintimeout", parse_duration_s, _DEFAULTS.draintimeout_s),
-        debug_listeners=_read_listeners(debug),
-        prometheus_path=_read_metrics_path(debug.section("prometheus")),
+        debug_listeners=debug_listeners,
+        prometheus_path=prometheus_path,
         debug_token=_read_token(debug),
     )
 

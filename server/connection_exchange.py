@@ -25,6 +25,7 @@ from server.framing import (
 from server.request import HTTP_10, HTTP_11, Request
 from server.request_id import FIELD, identify
 from server.sendfile import Span
+from server.series import Place
 
 _INTERNAL_ERROR = b'{"errors":[{"code":"UNKNOWN","message":"internal error"}]}\n'
 
@@ -54,8 +55,8 @@ class ConnectionExchange:
     __slots__ = (
         "_fields", "_is_chunked", "_left_bytes", "_line", "_mark_bytes",
         "_started_at", "cache_status", "cause", "digest", "first_byte_s", "http_version",
-        "is_answered", "is_started", "keeps_alive", "method", "remote", "request_id", "status",
-        "target", "upstream",
+        "is_answered", "is_started", "keeps_alive", "method", "place", "remote", "request_id",
+        "status", "target", "upstream",
     )  # fmt: skip
 
     def __init__(self, line: Line, request: Request) -> None:
@@ -68,6 +69,7 @@ class ConnectionExchange:
         self.cause = ""
         self.request_id = ""
         self.first_byte_s: float | None = None
+        self.place: Place | None = None
         self.is_started = False  # a head has left
         self.is_answered = False  # all of the response is with the flow, or none will be any more
         self._line = line

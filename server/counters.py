@@ -9,6 +9,7 @@ To read: `snapshot()`, on the loop's thread.
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 
 from engine.errors import InvalidName
@@ -22,34 +23,29 @@ from server.counted import (
     Snapshot,
 )
 from server.exchange import CLIENT_GONE, Exchange
-from server.memo import Memo
 from server.pulls import Pulls, PullTable, Served
 from server.recent_errors import RecentErrors
 from server.refusals import Refusal
 from server.routes import Router
-from server.series import Histogram, Method, RouteKind, Series, kind_of, method_of
+from server.series import (
+    BOUNDS_S,
+    Histogram,
+    Method,
+    Place,
+    RouteKind,
+    Series,
+    kind_of,
+    method_of,
+)
 
-# Both generations of the memo together hold at most twice these; what has a longer target is
-# looked at each time.
-_MEMO_ENTRIES = 4_096
-_MEMO_TARGET_BYTES = 512
+# Where requests are counted is remembered for so many, then anew; for a longer target it is not.
+_MAX_PLACES = 8_192
+_MAX_TARGET_BYTES = 512
 _MAX_REPOSITORIES = 1_000
 _SHOWN_REPOSITORIES = 100
 _MAX_ERRORS = 64
 
 _SUCCESSES = frozenset({200, 206})
-
-
-class _Place:
-    """Where exchanges that are alike are counted; `served` is of the repository, if it counts."""
-
-    __slots__ = ("durations", "location", "series", "served")
-
-    def __init__(self, series: Series, location: Location | None, served: Served | None) -> None:
-        self.series = series
-        self.durations = series.durations
-        self.location = location
-        self.served = served
 
 
 class Counters:
@@ -67,20 +63,24 @@ class Counters:
         self._failures = RecentErrors(_MAX_ERRORS)
         self._refusals = RecentErrors(_MAX_ERRORS)
         # Requests of a fleet are alike: where each is counted is worked out once.
-        self._places: Memo[tuple[bytes, bytes, int, str, str], _Place] = Memo(_MEMO_ENTRIES)
+        self._places: dict[tuple[bytes, bytes, int, str, str], Place] = {}
 
     def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
-        """Count an exchange."""
-        key = (
-            exchange.target,
-            exchange.method,
-            exchange.status,
-            exchange.cache_status,
-            exchange.upstream,
-        )
-        place = self._places.find(key) or self._locate(exchange, key)
+        """Count an exchange. It runs for each hit: nothing is called here that need not be."""
+        place = exchange.place
+        if place is None:
+            key = (
+                exchange.target,
+                exchange.method,
+                exchange.status,
+                exchange.cache_status,
+                exchange.upstream,
+            )
+            place = exchange.place = self._places.get(key) or self._locate(exchange, key)
+        durations = place.durations
+        durations.counts[bisect_left(BOUNDS_S, duration_s)] += 1
+        durations.total_s += duration_s
         place.series.sent_bytes += sent_bytes
-        place.durations.note(duration_s)
         served = place.served
         if served is not None:
             served.count += 1
@@ -112,7 +112,7 @@ class Counters:
             refusals=self._refusals.latest_first(),
         )
 
-    def _locate(self, exchange: Exchange, key: tuple[bytes, bytes, int, str, str]) -> _Place:
+    def _locate(self, exchange: Exchange, key: tuple[bytes, bytes, int, str, str]) -> Place:
         """Find, or make, where such an exchange is counted."""
         route, location = self._classify(exchange)
         method = method_of(exchange.method)
@@ -120,11 +120,13 @@ class Counters:
         series = self._series.setdefault((route, method, status, cache_status), Series())
         is_pull = method is Method.GET and status in _SUCCESSES
         served = self._find_served(route, location) if location and is_pull else None
-        place = _Place(series, location, served)
+        place = Place(series, location, served)
         # Without an upstream in the key, it may be another one's for another Host.
         is_clear = location is None or bool(exchange.upstream)
-        if is_clear and len(exchange.target) <= _MEMO_TARGET_BYTES:
-            self._places.add(key, place)
+        if is_clear and len(exchange.target) <= _MAX_TARGET_BYTES:
+            if len(self._places) >= _MAX_PLACES:
+                self._places.clear()
+            self._places[key] = place
         return place
 
     def _classify(self, exchange: Exchange) -> tuple[RouteKind, Location | None]:
@@ -149,11 +151,11 @@ class Counters:
             if self._pulls.is_full:
                 self._pulls.shrink()
                 # Places lead to repositories that are gone.
-                self._places = Memo(_MEMO_ENTRIES)
+                self._places.clear()
             pulls = self._pulls.add(location)
         return pulls
 
-    def _note_cause(self, exchange: Exchange, place: _Place) -> None:
+    def _note_cause(self, exchange: Exchange, place: Place) -> None:
         if exchange.cause == CLIENT_GONE:
             self.gone_count += 1
             return

@@ -11,6 +11,7 @@ exchange adds `Date`, the configured extra headers, `Connection` and, with `star
 from typing import Protocol
 
 from engine.hot import OpenFile
+from server.series import Place
 
 # The cause of what ended without anybody's fault.
 CLIENT_GONE = "the client has gone"
@@ -39,6 +40,7 @@ class Exchange(Protocol):
 
     # From the request to the head of a streamed response; None for all others.
     first_byte_s: float | None
+    place: Place | None  # belongs to the counters: where it is counted
 
     def header(self, name: bytes) -> bytes | None:
         """Give a request header by its lower-case name; repeated lines are joined by `, `."""

@@ -311,8 +311,9 @@ class Connection(asyncio.Protocol):
 
     def _note_over(self, exchange: ConnectionExchange) -> None:
         self._exchange = None
+        sent_bytes, elapsed_s = exchange.sent_bytes, exchange.elapsed_s
         for observer in self._endpoint.observers:
-            observer.exchange_over(exchange, exchange.sent_bytes, exchange.elapsed_s)
+            observer.exchange_over(exchange, sent_bytes, elapsed_s)
 
     # Reading, and the end of it
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from enum import Enum
 
 from engine.names import Location
+from server.pulls import Served
 from server.routes import (
     BaseRoute,
     BlobRoute,
@@ -108,3 +109,15 @@ class Series:
     def __init__(self) -> None:
         self.sent_bytes = 0  # heads included
         self.durations = Histogram()
+
+
+class Place:
+    """Where exchanges that are alike are counted; `served` is of the repository, if it counts."""
+
+    __slots__ = ("durations", "location", "series", "served")
+
+    def __init__(self, series: Series, location: Location | None, served: Served | None) -> None:
+        self.series = series
+        self.durations = series.durations
+        self.location = location
+        self.served = served

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.hot import OpenFile
 from server.exchange import ClientGone
+from server.series import Place
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Answer:
     is_chunked: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeExchange:
     """A request; `gone_after_bytes` of the body the client goes away."""
 
@@ -41,6 +42,7 @@ class FakeExchange:
     cause: str = ""
     request_id: str = ""
     first_byte_s: float | None = None
+    place: Place | None = None
 
     head: bytes = b""
     body: bytes = b""

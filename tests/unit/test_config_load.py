@@ -208,6 +208,7 @@ def test_limits_that_are_not_positive_mean_the_default(tmp_path: Path) -> None:
 def test_metrics_have_a_default_path_and_are_off_by_default(tmp_path: Path) -> None:
     enabled = load_text(tmp_path, "http: {debug: {prometheus: {enabled: true}}}\n")
     assert enabled.http.prometheus_path == "/metrics"
+    assert any("http.debug.addr is not set" in warning for warning in enabled.warnings)
     assert load_text(tmp_path, "http: {debug: {addr: ':1'}}\n").http.prometheus_path == ""
 
 
