@@ -30,10 +30,7 @@ class Inexplicable(ValueError):
     """What was asked for has no single digest."""
 
     def __init__(self, subject: Subject) -> None:
-        super().__init__(
-            f"{subject} names neither a tag nor a digest: {subject}:TAG, or "
-            "inspect-index tags, which lists them"
-        )
+        super().__init__(f"{subject} names neither a tag nor a digest: name one, {subject}:TAG")
 
 
 class Unknown(CacheError):

@@ -29,6 +29,7 @@ INTERVAL_S = 0.5
 # hundredth of so many pieces.
 _MAX_DEPTH = 4
 _MAX_PIECES = 10_000
+_MAX_CAUSES = 5
 
 
 class NotKept(CacheError):
@@ -86,6 +87,13 @@ def parse_order(command: Warm, upstreams: Sequence[UpstreamSettings]) -> Order:
     return Order(command.ref, location, wanted, [] if command.is_for_all else platforms)
 
 
+def summarize(causes: Sequence[str]) -> str:
+    """Write causes on one line, the first ones of many. Pure."""
+    rest_count = len(causes) - _MAX_CAUSES
+    more = [f"and {rest_count} more"] if rest_count > 0 else []
+    return "; ".join([*causes[:_MAX_CAUSES], *more])
+
+
 class Warmer:
     """Warms images, several at a time."""
 
@@ -129,7 +137,7 @@ class Warmer:
             sum(job.sizes.values()),
             finished_bytes + filled_bytes,
             sum(job.sizes[digest] for digest in job.hits),
-            "; ".join(job.causes),
+            summarize(job.causes),
         )
 
     async def _work(self, order: Order, job: _Job) -> None:

@@ -76,10 +76,11 @@ def warm(door: Door, *, is_json: bool, wanted: Wanted) -> None:
     Interrupted or failed, run it again: it goes on where it was. Exit code 1 names what failed.
     """
     commands = make_commands(wanted)
-    ended = [] if is_json else _warm_shown(door, commands, wanted.parallel)
     if is_json:
         ended = list(_warm_all(door, commands, wanted.parallel, lambda _: None))
         click.echo(json.dumps({"images": [msgspec.to_builtins(each) for each in ended]}, indent=2))
+    else:
+        ended = _warm_shown(door, commands, wanted.parallel)
     failures = [each for each in ended if each.state != "done"]
     for each in failures:
         click.echo(f"error: {plain(each.ref, Kind.TEXT)}: {plain(each.cause, Kind.TEXT)}", err=True)

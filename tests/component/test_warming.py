@@ -9,7 +9,7 @@ import pytest
 
 from engine.cache import Cache
 from server.control_messages import Warm, Warming
-from server.warming import Warmer
+from server.warming import Warmer, summarize
 from tests.fakes.caches import BUSYBOX
 from tests.fakes.stocked import OTHER, Upstreams
 from tests.fakes.upstream_content import IMAGE_INDEX, MANIFEST, descriptor, make_bytes
@@ -112,6 +112,13 @@ async def test_what_names_more_than_anybody_can_mean_is_refused(
     site.hub.content.add_image(BUSYBOX.repository, "1", (LAYER, b"small"))
     ended = await site.warm("library/busybox:1")
     assert (ended.state, ended.cause) == ("failed", "it names more than 2 pieces of content")
+
+
+async def test_of_many_causes_the_first_are_told() -> None:
+    assert summarize([]) == ""
+    assert summarize(["a", "b"]) == "a; b"
+    assert summarize(["a"] * 5) == "a; a; a; a; a"
+    assert summarize(["a"] * 7) == "a; a; a; a; a; and 2 more"
 
 
 async def test_a_repository_alone_means_latest(site: Site) -> None:
