@@ -79,19 +79,22 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(path: Path, *, is_alike: bool = True) -> AsyncIterator[Site]:
+async def open_site(
+    path: Path, blobs: tuple[bytes, ...] = (SMALL, LARGE), *, is_alike: bool = True
+) -> AsyncIterator[Site]:
+    """Serve `blobs`, which are stored."""
     upstream = MemoryUpstream()
-    for blob in (SMALL, LARGE, HUGE):
+    for blob in blobs:
         upstream.content.add_blob(BUSYBOX.repository, blob)
     settings = EngineSettings(path, (SETTINGS,), verify=NO_SCRUB)
     cache = await Cache.open(settings, connect=upstream.connect, patience=QUICK)
     desk = Desk(cache, Api(cache, ServerSettings(settings)))
     endpoint = Endpoint(desk, observers=(desk.records,), is_alike=is_alike)
     try:
-        for blob in (SMALL, LARGE, HUGE):
+        for blob in blobs:
             await read_blob(cache, BUSYBOX, digest_of(blob))
         await settle_fills(cache)
-        for blob in (SMALL, LARGE, HUGE):
+        for blob in blobs:
             await read_blob(cache, BUSYBOX, digest_of(blob))
         site = Site(endpoint, desk, cache)
         yield site
@@ -239,7 +242,7 @@ async def test_a_file_that_was_closed_meanwhile_is_opened_anew(tmp_path: Path) -
 
 
 async def test_a_slow_reader_of_a_repeated_answer_gets_all_of_it(tmp_path: Path) -> None:
-    async with open_site(tmp_path) as site:
+    async with open_site(tmp_path, (SMALL, HUGE)) as site:
         site.warm_up(get(HUGE))
         site.desk.records.all.clear()
         connection, transport = site.connect()
@@ -252,12 +255,12 @@ async def test_a_slow_reader_of_a_repeated_answer_gets_all_of_it(tmp_path: Path)
         assert received.endswith(HUGE)
         (over,) = site.desk.records.all
         assert (over.sent_bytes, over.cause) == (len(received), "")
-        connection.data_received(HEADS["small"])  # the connection lives
+        connection.data_received(HEADS["small"])  # the connection lives on
         assert transport.read_output().endswith(SMALL)
 
 
 async def test_a_client_that_goes_is_no_fault_of_the_next_one(tmp_path: Path) -> None:
-    async with open_site(tmp_path) as site:
+    async with open_site(tmp_path, (SMALL, HUGE)) as site:
         site.warm_up(get(HUGE))
         for transport in site.transports:
             transport.finish()
