@@ -48,8 +48,9 @@ def named(fd: int) -> str:
     return Path(os.readlink(f"/proc/self/fd/{fd}")).name
 
 
-def _describe_rows(_: object, statements: Any, *__: object) -> str:
-    return "row" if any("INTO blob" in statement.sql for statement in statements) else "other rows"
+def _describe_rows(_: object, writes: Any, *__: object) -> str:
+    statements = [statement.sql for write in writes for statement in write.statements]
+    return "row" if any("INTO blob" in statement for statement in statements) else "other rows"
 
 
 async def test_a_blob_is_written_synced_renamed_and_then_known(
