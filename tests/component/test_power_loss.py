@@ -49,8 +49,8 @@ def named(fd: int) -> str:
 
 
 def _describe_rows(_: object, writes: Any, *__: object) -> str:
-    statements = [statement for write in writes for statement in write.statements]
-    return "row" if any("INTO blob" in statement.sql for statement in statements) else "other rows"
+    statements = [statement.sql for write in writes for statement in write.statements]
+    return "row" if any("INTO blob" in statement for statement in statements) else "other rows"
 
 
 async def test_a_blob_is_written_synced_renamed_and_then_known(
