@@ -12,8 +12,6 @@ destroy the answer on its way), and *abort* (it must see that something went wro
 
 import asyncio
 import logging
-import os
-import socket
 from copy import copy
 from time import monotonic
 from typing import cast
@@ -23,8 +21,9 @@ import httptools
 from server.connection_exchange import ConnectionExchange
 from server.endpoint import Endpoint
 from server.exchange import ClientGone
-from server.flow import SocketFlow
+from server.flow import SocketFlow, duplicate
 from server.limits import Phase, Watch
+from server.logs import describe_peer, leave_query_out
 from server.request import (
     HTTP_11,
     KNOWN_HEAD_BYTES,
@@ -41,9 +40,7 @@ logger = logging.getLogger(__name__)
 # So many pipelined requests are answered in one turn of the loop; then others get theirs.
 _REQUESTS_PER_TURN = 32
 _TLS_HANDSHAKE = 0x16  # a record's first byte (RFC 8446 §5.1)
-# To send, shut down and close is the same in every family, and asking for the right one makes an
-# enum's member for each connection: a twentieth of what one with a single request costs.
-_ANY_FAMILY = socket.AF_INET
+_FAILED = "request failed method=%r path=%r"
 _NO_REQUEST = Request(b"-", b"-", HTTP_11, {}, has_body=True, keeps_alive=False)
 
 
@@ -87,12 +84,8 @@ class Connection(asyncio.Protocol):
         """Set up output and ask the endpoint for admission."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        self.flow = SocketFlow(
-            socket.socket(_ANY_FAMILY, socket.SOCK_STREAM, 0, os.dup(sock.fileno())),
-            self._loop,
-            self._flow_ready,
-        )
-        self.remote = _describe(transport.get_extra_info("peername"))
+        self.flow = SocketFlow(duplicate(sock.fileno()), self._loop, self._flow_ready)
+        self.remote = describe_peer(transport.get_extra_info("peername"))
         if not self._endpoint.admit(self):
             self.abort()
 
@@ -288,9 +281,7 @@ class Connection(asyncio.Protocol):
             if is_answered and not exchange.is_answered:
                 raise RuntimeError("the handler says that it has answered")
         except Exception:
-            logger.exception(
-                "request failed method=%r path=%r", request.method, _path(request.target)
-            )
+            logger.exception(_FAILED, request.method, leave_query_out(request.target))
             exchange.fail()
         if exchange.is_answered:
             self._settle()
@@ -307,9 +298,7 @@ class Connection(asyncio.Protocol):
         except ClientGone:
             self.abort()
         except Exception:
-            logger.exception(
-                "request failed method=%r path=%r", exchange.method, _path(exchange.target)
-            )
+            logger.exception(_FAILED, exchange.method, leave_query_out(exchange.target))
             exchange.fail()
         finally:
             self._task = None
@@ -400,15 +389,3 @@ class Connection(asyncio.Protocol):
         self._is_last = True
         self.flow.close()
         self._transport.close()
-
-
-def _describe(peername: object) -> str:
-    """Give a peer's address for logs: without its port, IPv4 as IPv4, a unix socket as `unix`."""
-    if not isinstance(peername, tuple):
-        return "unix"
-    return str(peername[0]).removeprefix("::ffff:")
-
-
-def _path(target: bytes) -> bytes:
-    """Leave the query out of a log: it may hold a secret."""
-    return target.partition(b"?")[0]
