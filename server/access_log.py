@@ -20,7 +20,7 @@ from time import time
 import msgspec
 
 from server.exchange import Exchange
-from server.logs import format_time, render_fields
+from server.logs import format_time, leave_query_out, render_fields
 from server.settings import LogFormat, LogSettings, ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -103,8 +103,7 @@ class Renderer:
 
 
 def _path_of(target: bytes) -> bytes:
-    """Quote the path. The query stays out: it may hold a secret."""
-    return _quote(target.partition(b"?")[0].decode("latin-1"))
+    return _quote(leave_query_out(target).decode("latin-1"))
 
 
 @lru_cache(_MAX_PARTS)

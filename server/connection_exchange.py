@@ -22,9 +22,11 @@ from server.framing import (
     chunk_start,
     content_length,
 )
+from server.logs import leave_query_out
 from server.parcel import Parcel
 from server.reply import send_problem
 from server.request import HTTP_10, HTTP_11, Request
+from server.request_id import identify
 from server.sendfile import Span
 from server.series import Place
 
@@ -84,6 +86,12 @@ class ConnectionExchange:
         self._started_at = monotonic()
         self._left_bytes: int | None = 0  # of a streamed body; None where its length is not known
         self._is_chunked = False
+
+    def __str__(self) -> str:
+        return (
+            f"method={self.method!r} path={leave_query_out(self.target)!r}"
+            f" request_id={identify(self)}"
+        )
 
     def header(self, name: bytes) -> bytes | None:
         """Give a request header by its lower-case name; repeated lines are joined by `, `."""

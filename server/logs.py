@@ -44,6 +44,18 @@ def render_fields(log_format: LogFormat, fields: dict[str, str]) -> str:
     return "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in fields.items())
 
 
+def describe_peer(peername: object) -> str:
+    """Give a peer's address: without its port, IPv4 as IPv4, a unix socket as `unix`."""
+    if not isinstance(peername, tuple):
+        return "unix"
+    return str(peername[0]).removeprefix("::ffff:")
+
+
+def leave_query_out(target: bytes) -> bytes:
+    """Leave the query out of a request's target: it may hold a secret."""
+    return target.partition(b"?")[0]
+
+
 class LineFormatter(logging.Formatter):
     """Formats a record as text, as JSON with logrus's keys, or as logstash's JSON (version 1)."""
 

@@ -12,7 +12,6 @@ destroy the answer on its way), and *abort* (it must see that something went wro
 
 import asyncio
 import logging
-import os
 import socket
 from copy import copy
 from time import monotonic
@@ -23,8 +22,9 @@ import httptools
 from server.connection_exchange import ConnectionExchange
 from server.endpoint import Endpoint
 from server.exchange import CLIENT_GONE, ClientGone
-from server.flow import Flow, SocketFlow
+from server.flow import Flow, SocketFlow, duplicate
 from server.limits import Phase, Watch
+from server.logs import describe_peer
 from server.request import (
     HTTP_11,
     KNOWN_HEAD_BYTES,
@@ -35,16 +35,12 @@ from server.request import (
     drop_trace,
     find_head_end,
 )
-from server.request_id import identify
 
 logger = logging.getLogger(__name__)
 
 # So many pipelined requests are answered in one turn of the loop; then others get theirs.
 _REQUESTS_PER_TURN = 32
 _TLS_HANDSHAKE = 0x16  # a record's first byte (RFC 8446 §5.1)
-# To send, shut down and close is the same in every family, and asking for the right one makes an
-# enum's member for each connection: a twentieth of what one with a single request costs.
-_ANY_FAMILY = socket.AF_INET
 _NO_REQUEST = Request(b"-", b"-", HTTP_11, {}, has_body=True, keeps_alive=False)
 
 
@@ -89,8 +85,7 @@ class Connection(asyncio.Protocol):
         """Set up output and ask the endpoint for admission."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        own = socket.socket(_ANY_FAMILY, socket.SOCK_STREAM, 0, os.dup(sock.fileno()))
-        self.flow = self.open_flow(own, self._loop)
+        self.flow = self.open_flow(duplicate(sock.fileno()), self._loop)
         self.remote = describe_peer(transport.get_extra_info("peername"))
         if not self._endpoint.admit(self):
             self.abort()
@@ -291,12 +286,7 @@ class Connection(asyncio.Protocol):
             if is_answered and not exchange.is_answered:
                 raise RuntimeError("the handler says that it has answered")
         except Exception:
-            logger.exception(
-                "request failed method=%r path=%r request_id=%s",
-                request.method,
-                _path(request.target),
-                identify(exchange),
-            )
+            logger.exception("request failed %s", exchange)
             exchange.fail()
         if exchange.is_answered:
             self._settle()
@@ -313,12 +303,7 @@ class Connection(asyncio.Protocol):
         except ClientGone:
             self.abort()
         except Exception:
-            logger.exception(
-                "request failed method=%r path=%r request_id=%s",
-                exchange.method,
-                _path(exchange.target),
-                identify(exchange),
-            )
+            logger.exception("request failed %s", exchange)
             exchange.fail()
         finally:
             self._task = None
@@ -410,15 +395,3 @@ class Connection(asyncio.Protocol):
         self._is_last = True
         self.flow.close()
         self._transport.close()
-
-
-def describe_peer(peername: object) -> str:
-    """Give a peer's address for logs: without its port, IPv4 as IPv4, a unix socket as `unix`."""
-    if not isinstance(peername, tuple):
-        return "unix"
-    return str(peername[0]).removeprefix("::ffff:")
-
-
-def _path(target: bytes) -> bytes:
-    """Leave the query out of a log: it may hold a secret."""
-    return target.partition(b"?")[0]

@@ -13,8 +13,9 @@ from typing import cast
 from server.endpoint import Endpoint
 from server.fault_log import FaultLog
 from server.limits import Phase, Watch
+from server.logs import describe_peer
 from server.networks import Networks
-from server.protocol import Connection, describe_peer
+from server.protocol import Connection
 from server.proxy_header import MalformedHeader, parse_proxy_header
 
 logger = logging.getLogger(__name__)
