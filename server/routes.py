@@ -17,8 +17,8 @@ from server.memo import Memo
 from server.paging import PageQuery, parse_size
 from server.refusals import NamespaceUnknown, PathUnknown
 
-# About 1 KiB each, in the memo's two generations: 4 MiB. With 8,192, a churn of new blobs added 16 MiB
-# that nobody had a use for.
+# About 1 KiB each, in the memo's two generations: 4 MiB. With 8,192, a churn of new blobs added
+# 16 MiB that nobody had a use for.
 _MEMO_ENTRIES = 2_048
 _MEMO_TARGET_BYTES = 512
 
