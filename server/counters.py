@@ -47,6 +47,9 @@ _MAX_ERRORS = 64
 
 _SUCCESSES = frozenset({200, 206})
 
+# Target, method, status, cache status, upstream.
+_Key = tuple[bytes, bytes, int, str, str]
+
 
 class Counters:
     """An observer of exchanges. `clock` tells unix seconds."""
@@ -63,7 +66,7 @@ class Counters:
         self._failures = RecentErrors(_MAX_ERRORS)
         self._refusals = RecentErrors(_MAX_ERRORS)
         # Requests of a fleet are alike: where each is counted is worked out once.
-        self._places: dict[tuple[bytes, bytes, int, str, str], Place] = {}
+        self._places: dict[_Key, Place] = {}
 
     def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:
         """Count an exchange. It runs for each hit: nothing is called here that need not be."""
@@ -112,7 +115,7 @@ class Counters:
             refusals=self._refusals.latest_first(),
         )
 
-    def _locate(self, exchange: Exchange, key: tuple[bytes, bytes, int, str, str]) -> Place:
+    def _locate(self, exchange: Exchange, key: _Key) -> Place:
         """Find, or make, where such an exchange is counted."""
         route, location = self._classify(exchange)
         method = method_of(exchange.method)
