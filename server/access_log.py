@@ -176,6 +176,7 @@ class AccessLog:
 
     async def adopt(self, settings: ServerSettings) -> None:
         """Render lines otherwise from now on, or none."""
+        self._hand_over()
         self._renderer = make_renderer(settings.log)
 
     def exchange_over(self, exchange: Exchange, sent_bytes: int, duration_s: float) -> None:

@@ -40,7 +40,7 @@ def duplicate(socket_fd: int) -> socket.socket:
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, os.dup(socket_fd))
 
 
-def _tell_nobody() -> None:
+def tell_nobody() -> None:
     """Stand in for whoever was told before the flow was closed."""
 
 
@@ -169,7 +169,7 @@ class SocketFlow:
         self._sock.close()
         # With the way back cut, a connection is freed when it ends; hundreds a second would have
         # the collector look for their circles all the time.
-        self._ready = _tell_nobody
+        self._ready = tell_nobody
 
     def _send(self, data: memoryview) -> int:
         """Send what the socket takes now; a broken flow takes all, into nowhere."""

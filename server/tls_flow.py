@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from server.exchange import ClientGone
-from server.flow import SocketFlow
+from server.flow import SocketFlow, tell_nobody
 from server.sendfile import FileUnreadable, Span, take
 from server.tls_channel import Channel
 
@@ -116,6 +116,7 @@ class TLSFlow:
             self._say_end()
         self._break()
         self._socket.close(reset=reset)
+        self._ready = tell_nobody  # as a plain flow does
 
     def _say_end(self) -> None:
         if self._channel.is_established and not self.is_broken:
