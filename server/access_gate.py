@@ -14,11 +14,11 @@ from collections import Counter
 from typing import TypeAlias
 
 from engine.errors import InvalidName
+from engine.fault_log import FaultLog
 from engine.names import Tag
 from server.access_rules import Client, Permissions, Rules, Verdict
 from server.errors import describe
 from server.exchange import Exchange, Handler
-from server.fault_log import FaultLog
 from server.refusals import AccessDenied, Refusal
 from server.reply import send_problem
 from server.routes import (

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from engine.cache import Cache
 from engine.errors import CacheError, InvalidName, StorageError
+from engine.fault_log import FaultLog
 from server.access_gate import Access
 from server.blobs import Blobs
 from server.errors import describe
 from server.exchange import Exchange
-from server.fault_log import FaultLog
 from server.manifests import Manifests
 from server.referrers import Referrers
 from server.refusals import MethodUnsupported, RangeUnsatisfiable, Refusal

@@ -12,8 +12,8 @@ import logging
 import re
 import time
 
+from engine.fault_log import FaultLog
 from server.exchange import Exchange, Handler
-from server.fault_log import FaultLog
 from server.memo import Memo
 from server.networks import Networks, parse_ip
 

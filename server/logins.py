@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.fault_log import FaultLog
 from engine.single_flight import SingleFlight
 from server.accounts_file import AccountsError, Stamp, read_accounts, take_stamp
-from server.fault_log import FaultLog
 from server.htpasswd import Accounts, Credentials, parse_credentials
 from server.login_limit import LoginLimit, find_source
 from server.refusals import LoginsLimited

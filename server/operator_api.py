@@ -16,6 +16,7 @@ import msgspec
 
 from engine.errors import CacheError, InvalidName
 from engine.explanation import Inexplicable, Unknown, require_explicable
+from engine.fault_log import FaultLog
 from engine.settings import EngineSettings
 from engine.subject import UpstreamSubject, parse_subject, parse_upstream
 from server.config_tree import InvalidValue
@@ -24,7 +25,6 @@ from server.control_messages import Act, Drain, Pin, Unpin, Warm, purge_of
 from server.debug_guard import Guard, Refused
 from server.exchange import Exchange
 from server.explained import make_explained
-from server.fault_log import FaultLog
 from server.operating import NotOpen, Operator
 from server.parameters import BadParameter, Parameters
 from server.reply import send_whole

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
+from engine.fault_log import FaultLog
 from server.endpoint import Endpoint
-from server.fault_log import FaultLog
 from server.limits import Phase, Watch
 from server.logs import describe_peer
 from server.networks import Networks

@@ -10,8 +10,8 @@ import logging
 import socket
 import ssl
 
+from engine.fault_log import FaultLog
 from server.endpoint import Endpoint
-from server.fault_log import FaultLog
 from server.flow import Flow
 from server.limits import Phase
 from server.protocol import Connection
