@@ -1,6 +1,13 @@
 """Fixtures that every slice of the suite shares."""
 
+import signal
+
 import pytest
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, and so do all children: a shell has what it runs in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(
