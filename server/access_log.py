@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from queue import SimpleQueue
 from time import time
 
@@ -34,7 +34,8 @@ _CLOSE_S = 5.0
 # Requests of a fleet are alike: their parts are rendered once. Each may be 8 KiB long.
 _MAX_PARTS = 512
 
-_quote = msgspec.json.encode
+# A digest is a kind of `str`, which msgspec does not know.
+_quote = partial(msgspec.json.encode, enc_hook=str)
 
 # An exchange that is over, its client (an exchange may be that of several), the bytes that were
 # sent, and the seconds it took.

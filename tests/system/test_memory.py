@@ -29,11 +29,11 @@ MAX_SLOPE = 500.0
 
 LEAK = """
 import server.access_log as log
-leaked, render = [], log.Renderer.render
+leaked, note = [], log.AccessLog.exchange_over
 def leak(self, *args):
     leaked.append(bytearray(1024))
-    return render(self, *args)
-log.Renderer.render = leak
+    return note(self, *args)
+log.AccessLog.exchange_over = leak
 """
 
 
