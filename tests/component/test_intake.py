@@ -38,6 +38,7 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_free = threading.Event()
+        monkeypatch.setattr("engine.intake.FIRST_BYTES", 0)  # a thread is held up, and not the loop
         self.is_free.set()
         self.error: Exception | None = None
         self.began = threading.Semaphore(0)
