@@ -59,6 +59,16 @@ def test_cleaning_keeps_partials_and_drops_unfinished_writes(
     assert [p.name for p in (tmp_path / "data/partial").iterdir()] == [f"sha256-{DIGEST.hex}"]
 
 
+def test_a_directory_of_partials_that_somebody_removed_is_made_anew(
+    directory: BlobDirectory, tmp_path: Path
+) -> None:
+    (tmp_path / "data/partial").rmdir()
+    directory.write_blob(DIGEST, BODY)
+    (tmp_path / "data/partial").rmdir()
+    os.close(directory.open_partial(DIGEST))
+    assert len(list((tmp_path / "data/partial").iterdir())) == 1
+
+
 def test_a_disk_error_says_what_was_tried(directory: BlobDirectory) -> None:
     with pytest.raises(StorageError, match=r"cannot commit .*No such file"):
         directory.commit(DIGEST)
