@@ -267,9 +267,11 @@ class _Surveyor:
         except OSError as exc:
             self._note(Fault.UNREADABLE, path, exc.strerror or str(exc))
             return []
-        directories = [entry for entry in found if entry.is_dir(follow_symlinks=False)]
+        directories = []
         for entry in found:
-            if entry not in directories:
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry)
+            else:
                 kind = "a symbolic link" if entry.is_symlink() else "no directory"
                 self._note(Fault.FOREIGN, entry.path, f"is {kind}")
         return directories

@@ -9,15 +9,18 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from engine.errors import StorageError
 from engine.hashing import digest_of
 from engine.layout import Layout
 from engine.names import DIGEST_HEX_CHARS, Digest, is_digest
+
+T = TypeVar("T")
 
 _BLOB_MODE = 0o444
 TEMPORARY_SUFFIX = ".tmp"
@@ -145,8 +148,9 @@ class BlobDirectory:
     def open_partial(self, digest: Digest) -> int:
         """Open a partial for reading and writing, making it where there is none."""
         path = self.layout.partial_path(digest)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         with map_exceptions(f"open {path}"):
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            return _make_in(path.parent, lambda: os.open(path, flags, 0o644))
 
     def remove_partial(self, digest: Digest) -> None:
         """Remove a partial; those who have it open keep reading."""
@@ -165,7 +169,9 @@ class BlobDirectory:
         """Store verified content that is in memory. Two may do so at once for one digest."""
         path = self.layout.partial_path(digest)
         with map_exceptions(f"write {path}"):
-            descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, path.name, path.parent)
+            descriptor, name = _make_in(
+                path.parent, lambda: tempfile.mkstemp(TEMPORARY_SUFFIX, path.name, path.parent)
+            )
         temporary = Path(name)
         try:
             try:
@@ -207,7 +213,21 @@ class BlobDirectory:
                 blob.parent.mkdir(parents=True, exist_ok=True)
                 sync_directory(blob.parent.parent)
             source.rename(blob)
-            sync_directory(blob.parent)
+            try:
+                sync_directory(blob.parent)
+            except OSError:
+                # Without a row nobody would count it; where there is one, it heals.
+                blob.unlink()
+                raise
+
+
+def _make_in(directory: Path, make: Callable[[], T]) -> T:
+    """Make a file in a directory that somebody may have removed, to be rid of what was in it."""
+    try:
+        return make()
+    except FileNotFoundError:
+        directory.mkdir(exist_ok=True)
+        return make()
 
 
 def count_bytes(directory: Path, block_bytes: int) -> int:

@@ -112,7 +112,7 @@ class Lead:
         try:
             await self._download()
         except (ContentMismatch, UpstreamProtocolError) as exc:
-            if self._fill.is_exposed or not _may_be_healed(exc):
+            if self._fill.is_exposed or not self._may_be_healed(exc):
                 raise
             log.warning("fill retried digest=%s cause=%s", self._fill.digest, exc)
             # What upstream says twice counts more than what a manifest says of its size.
@@ -269,14 +269,16 @@ class Lead:
         if actual != self._fill.digest:
             raise DigestMismatch(self._fill.digest, actual)
 
+    def _may_be_healed(self, cause: ContentMismatch | UpstreamProtocolError) -> bool:
+        """Whether the same blob may well arrive if it is fetched from its first byte.
+
+        Upstream has no bytes behind those of an earlier run where a descriptor's size is too large:
+        416 then (RFC 9110 §15.5.17). And some answer every Range wrongly: what was left would be
+        in the way of each pull that comes.
+        """
+        if isinstance(cause, ContentMismatch) or cause.upstream_status == 416:
+            return True
+        return self._fill.is_adopted and not self._fill.is_open
+
     def _deadline(self, patience_s: float) -> float:
         return asyncio.get_running_loop().time() + patience_s
-
-
-def _may_be_healed(cause: ContentMismatch | UpstreamProtocolError) -> bool:
-    """Whether the same blob may well arrive if it is fetched from its first byte.
-
-    Upstream has no bytes behind those of an earlier run where a descriptor's size is too large:
-    416 then (RFC 9110 §15.5.17).
-    """
-    return isinstance(cause, ContentMismatch) or cause.upstream_status == 416

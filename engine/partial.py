@@ -114,8 +114,10 @@ class Partial:
         """Throw away what was written. Raises `StorageError`."""
         if self._fill.body is None:
             blobdir.truncate(self._fill.fd)
-        else:
-            self._fill.body = b""
+            return
+        # What comes instead may be too large for memory: it is opened anew, by its own size.
+        self.discard()
+        self._fill.body = self._promise = None
 
     def keep(self) -> None:
         """Leave the file to whoever asks for the blob next; one without a byte is removed."""

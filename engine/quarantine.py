@@ -79,9 +79,12 @@ class Quarantine:
 
     def list_kept(self) -> list[Kept]:
         """List what is here; other people's files are not counted, and left alone."""
-        kept = []
-        with map_exceptions(f"list {self._layout.quarantine_directory}"):
-            for path in self._layout.quarantine_directory.iterdir():
+        kept: list[Kept] = []
+        directory = self._layout.quarantine_directory
+        with map_exceptions(f"list {directory}"):
+            if not directory.exists():  # somebody removed all of it
+                return kept
+            for path in directory.iterdir():
                 match = _NAME.fullmatch(path.name)
                 if match is None:
                     continue

@@ -170,7 +170,7 @@ class Store:
                 await asyncio.to_thread(self.blob_directory.commit, blob.digest)
             else:
                 await asyncio.to_thread(self.blob_directory.write_blob, blob.digest, body)
-            async with self._kept_only_with_row(blob.digest):
+            async with self._kept_only_with_row(location, blob.digest):
                 await self.index.commit_blob(location, blob, link)
 
     async def commit_manifest(
@@ -198,7 +198,7 @@ class Store:
         try:
             async with self.claims.hold(link.digest):
                 await asyncio.to_thread(self.blob_directory.write_blob, link.digest, body)
-                async with self._kept_only_with_row(link.digest):
+                async with self._kept_only_with_row(location, link.digest):
                     await self.index.commit_manifest(location, blob, link, find_named(body), tag)
         except StorageError as exc:
             self.room.failed(exc)
@@ -253,12 +253,21 @@ class Store:
         return content
 
     @asynccontextmanager
-    async def _kept_only_with_row(self, digest: Digest) -> AsyncIterator[None]:
+    async def _kept_only_with_row(self, location: Location, digest: Digest) -> AsyncIterator[None]:
         try:
             yield
         except StorageError:
-            await asyncio.to_thread(self.blob_directory.remove_blob, digest)
+            if not await self._has_row(location, digest):
+                await asyncio.to_thread(self.blob_directory.remove_blob, digest)
             raise
+
+    async def _has_row(self, location: Location, digest: Digest) -> bool:
+        """Whether it was stored before: some upstreams have a tag's manifest come each time."""
+        try:
+            _, blob = await self.index.find(location, digest)
+        except StorageError:
+            return False
+        return blob is not None
 
     # No context manager: entering and leaving one takes longer than finding an open file.
     def _forget_vanished(self, digest: Digest, cause: Exception) -> StorageError:

@@ -10,9 +10,9 @@ import os
 import select
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Protocol, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import click
 import msgspec
@@ -106,15 +106,13 @@ class UrlDoor:
     """By the debug port of a mirror. `token` None: only what is open to everybody."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise click.UsageError(f"--url: {url!r} is no URL such as http://mirror:5001")
-        self._parts = parts
+        self._parts = _split(url)
+        self._where = f"{self._parts.scheme}://{self._parts.netloc}"
         self._fields = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def overview(self) -> Facts:
         """See `Door`."""
-        return msgspec.json.decode(b"".join(self._iter_lines("GET", "status")), type=Facts)
+        return self._decode(b"".join(self._iter_lines("GET", "status")), Facts)
 
     def warm(self, command: Warm) -> Generator[Warming, None, None]:
         """See `Door`."""
@@ -122,11 +120,11 @@ class UrlDoor:
         if command.is_for_all:
             query.append(("all_platforms", "true"))
         for line in self._iter_lines("POST", f"warm?{urlencode(query)}"):
-            yield msgspec.json.decode(line, type=Warming)
+            yield self._decode(line, Warming)
 
     def drain(self) -> Draining:
         """See `Door`."""
-        return msgspec.json.decode(b"".join(self._iter_lines("POST", "drain")), type=Draining)
+        return self._decode(b"".join(self._iter_lines("POST", "drain")), Draining)
 
     def wait_gone(self, pid: int, timeout_s: float) -> bool:
         """See `Door`: it is gone when nobody listens, or somebody else does."""
@@ -142,8 +140,15 @@ class UrlDoor:
             time.sleep(_PAUSE_S)
         return False
 
+    def _decode(self, text: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(text, type=kind)
+        except msgspec.DecodeError as exc:
+            # A mirror that ends cuts its answer; another server answers anything.
+            raise ActFailed(f"{self._where}: no answer of a mirror's debug port: {exc}") from exc
+
     def _iter_lines(self, method: str, target: str) -> Iterator[bytes]:
-        where = f"{self._parts.scheme}://{self._parts.netloc}"
+        where = self._where
         is_tls = self._parts.scheme == "https"
         make = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
         path = f"{self._parts.path.rstrip('/')}/api/v1/{target}"
@@ -161,6 +166,16 @@ class UrlDoor:
                 raise NotRunning(f"{where}: nobody listens there") from exc
             except (OSError, http.client.HTTPException) as exc:
                 raise ActFailed(f"{where} broke off: {exc!r}") from exc
+
+
+def _split(url: str) -> SplitResult:
+    """Take a debug port's URL apart. Raises `click.UsageError`."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        is_http = parts.scheme in ("http", "https") and parts.port != 0
+        if is_http and parts.hostname and not parts.username:
+            return parts
+    raise click.UsageError(f"--url: {url!r} is no URL such as http://mirror:5001")
 
 
 def _reason_of(response: http.client.HTTPResponse) -> str:

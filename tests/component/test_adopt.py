@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from engine.adoption_survey import survey
 from tests.component.adopting import adopt, image_of, storage_of
 from tests.fakes.damage import blob_path, flip_bit, iter_blob_files, query, truncate
 from tests.fakes.images import Image, sha256_of
@@ -59,6 +62,37 @@ def test_repositories_links_and_tags_come_along(storage: Storage, data: Path, im
     )
     assert (tag, digest, checked_at) == ("1", top, 0.0)
     assert media_type == image.top.media_type
+
+
+class Uncompared:
+    """An entry of a directory that minds being compared with the others."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self._entry = entry
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._entry, name)
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("a large directory would take minutes")
+
+    __hash__ = object.__hash__
+
+
+def test_a_large_directory_is_gone_through_once(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    @contextmanager
+    def scan(path: Path) -> Iterator[list[Uncompared]]:
+        with scandir(path) as entries:
+            yield [Uncompared(entry) for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = survey(storage.directory)
+    assert len(found.blobs) > 2
+    assert found.findings == []
 
 
 def test_nothing_that_came_in_is_public(storage: Storage, data: Path) -> None:

@@ -1,5 +1,6 @@
 """The blob directory: only whole, verified files become blobs."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -58,9 +59,33 @@ def test_cleaning_keeps_partials_and_drops_unfinished_writes(
     assert [p.name for p in (tmp_path / "data/partial").iterdir()] == [f"sha256-{DIGEST.hex}"]
 
 
+def test_a_directory_of_partials_that_somebody_removed_is_made_anew(
+    directory: BlobDirectory, tmp_path: Path
+) -> None:
+    (tmp_path / "data/partial").rmdir()
+    directory.write_blob(DIGEST, BODY)
+    (tmp_path / "data/partial").rmdir()
+    os.close(directory.open_partial(DIGEST))
+    assert len(list((tmp_path / "data/partial").iterdir())) == 1
+
+
 def test_a_disk_error_says_what_was_tried(directory: BlobDirectory) -> None:
     with pytest.raises(StorageError, match=r"cannot commit .*No such file"):
         directory.commit(DIGEST)
+
+
+def test_a_blob_whose_name_may_be_lost_is_none(
+    directory: BlobDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        if path.name == DIGEST.hex[:2]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("engine.blobdir.sync_directory", fail)
+    with pytest.raises(StorageError, match=r"cannot commit .*Input/output error"):
+        directory.write_blob(DIGEST, BODY)
+    assert directory.find_file(DIGEST) is None
+    assert list((tmp_path / "data/partial").iterdir()) == []
 
 
 def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

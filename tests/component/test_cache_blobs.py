@@ -251,6 +251,21 @@ async def test_a_damaged_partial_of_an_earlier_run_heals_itself(tmp_path: Path) 
             assert await read_blob(cache, BUSYBOX, digest) == small
 
 
+@pytest.mark.parametrize("fault", [Fault(range_shift=7), Fault(status=400)])
+async def test_a_partial_is_in_nobodys_way_where_ranges_are_answered_wrongly(
+    tmp_path: Path, fault: Fault
+) -> None:
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream):
+        digest = upstream.content.add_blob(REPOSITORY, BIG)
+        (tmp_path / "partial" / digest.replace(":", "-")).write_bytes(BIG[:400_000])
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        upstream.content.add_blob(REPOSITORY, BIG)
+        upstream.fail(fault, method="GET", kind="blob")
+        assert await read_blob(cache, BUSYBOX, digest) == BIG
+        gets = [seen for seen in upstream.seen(kind="blob") if seen.method == "GET"]
+        assert [seen.header("range") is None for seen in gets] == [False, True]
+
+
 async def test_a_whole_partial_is_committed_without_a_download(tmp_path: Path) -> None:
     async with ScriptedUpstream() as upstream:
         digest = upstream.content.add_blob(REPOSITORY, BIG)

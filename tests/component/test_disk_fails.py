@@ -12,6 +12,7 @@ import pytest
 from engine.cache import Cache
 from engine.errors import StorageError
 from engine.index import Index
+from engine.lookup import CacheStatus
 from engine.names import Digest, Tag
 from tests.fakes.caches import (
     BUSYBOX,
@@ -138,6 +139,26 @@ async def test_an_index_that_cannot_be_read_fails_no_request(
         monkeypatch.setattr(Index, "find", fail)
         monkeypatch.setattr(Index, "find_tag", fail)
         await pull(cache, image)
+
+
+async def test_a_manifest_that_was_here_before_stays_when_its_row_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise StorageError("index: writing failed: database or disk is full")
+
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        image = upstream.content.add_image(REPOSITORY, "1", (LAYER,))
+        upstream.fail(Fault(status=405), method="HEAD", times=None)
+        await cache.get_manifest(BUSYBOX, Tag("1"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, "commit_manifest", fail)
+            await cache.get_manifest(BUSYBOX, Tag("1"))
+        await upstream.stop()
+        stale = await cache.get_manifest(BUSYBOX, Tag("1"))
+        assert stale.status is CacheStatus.STALE
+        assert stale.content is not None
+        assert read_content(cache, stale.content) == image.body
 
 
 async def test_a_partial_that_cannot_be_read_again_is_fetched_anew(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,18 @@ async def test_a_file_that_cannot_be_moved_is_removed(
         assert cache.find(Kind.BLOB, BUSYBOX, digest) is None
         assert (await cache.head_blob(BUSYBOX, digest)).stored_at is None
     assert list(iter_blob_files(tmp_path)) == []
+
+
+async def test_where_somebody_removed_all_of_it_eviction_goes_on(
+    tmp_path: Path, upstream: MemoryUpstream
+) -> None:
+    digest = upstream.content.add_blob(BUSYBOX.repository, BODY)
+    async with cache_before(tmp_path, upstream) as cache:
+        await read_blob(cache, BUSYBOX, digest)
+        await settle_fills(cache)
+        (tmp_path / "quarantine").rmdir()
+        await cache.evictor.evict_once(time.time() + 2 * upstream.settings.ttl_s)
+        assert list(iter_blob_files(tmp_path)) == []
 
 
 def test_it_stays_within_its_bytes_and_its_age_and_leaves_foreign_files_alone(

@@ -1,21 +1,25 @@
 """Images are fetched before anybody asks, once, and what is here is not fetched again."""
 
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from engine.cache import Cache
+from engine.hot import Content
 from server.control_messages import Warm, Warming
 from server.warming import Warmer, summarize
 from tests.fakes.caches import BUSYBOX
 from tests.fakes.stocked import OTHER, Upstreams
-from tests.fakes.upstream_content import IMAGE_INDEX, MANIFEST, descriptor, make_bytes
+from tests.fakes.upstream_content import CONFIG, IMAGE_INDEX, MANIFEST, descriptor, make_bytes
 
 pytestmark = pytest.mark.anyio
 
+T = TypeVar("T")
 LAYER = make_bytes(200_000, seed=3)
 
 
@@ -56,6 +60,30 @@ def add_image_index(site: Site) -> None:
         entries.append({**descriptor(MANIFEST, image.body), "platform": platform})
     body = json.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": entries})
     site.hub.content.add_manifest(BUSYBOX.repository, body.encode(), IMAGE_INDEX, "1")
+
+
+@pytest.mark.parametrize("filler", ["", 20_000 * "x"], ids=["small", "large"])
+async def test_no_thread_but_the_loops_touches_the_cache(
+    site: Site, monkeypatch: pytest.MonkeyPatch, filler: str
+) -> None:
+    threads = set()
+
+    def note(call: Callable[[Cache, Content], T]) -> Callable[[Cache, Content], T]:
+        def noted(cache: Cache, content: Content) -> T:
+            threads.add(threading.current_thread())
+            return call(cache, content)
+
+        return noted
+
+    for name in ("load_body", "open_file"):
+        monkeypatch.setattr(Cache, name, note(getattr(Cache, name)))
+    config = descriptor(CONFIG, b"{}")
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}
+    body = json.dumps({**manifest, "annotations": {"filler": filler}}).encode()
+    site.hub.content.add_blob(BUSYBOX.repository, b"{}")
+    site.hub.content.add_manifest(BUSYBOX.repository, body, MANIFEST, "1")
+    assert (await site.warm("library/busybox:1")).state == "done"
+    assert threads == {threading.current_thread()}
 
 
 async def test_a_second_warm_fetches_nothing(site: Site) -> None:

@@ -141,3 +141,21 @@ async def test_a_body_that_upstream_cut_short_is_found_by_its_digest(tmp_path: P
         upstream.fail(Fault(body=BIG[:-1]), kind="blob", times=None)
         with pytest.raises(DigestMismatch):
             await read_blob(cache, BUSYBOX, image.layers[0])
+
+
+async def test_what_came_first_does_not_say_where_the_blob_is_kept(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as upstream, mirror_of(tmp_path, upstream) as cache:
+        digest = upstream.content.add_blob(REPOSITORY, BIG)
+        upstream.fail(Fault(body=b"<h1>Log in</h1>"), kind="blob")
+        gate = Gate()
+        upstream.fail(Fault(stall_at=500_000, gate=gate), kind="blob")
+        lookup = await cache.get_blob(BUSYBOX, digest)
+        assert lookup.reader is not None
+        await lookup.reader.wait_past(400_000)
+        (partial,) = (tmp_path / "partial").iterdir()
+        assert partial.stat().st_size > 400_000
+        gate.open()
+        assert await read_lookup(cache, lookup) == BIG
+        await settle_fills(cache)
+        assert (await cache.get_blob(BUSYBOX, digest)).status is CacheStatus.HIT
+        assert cache._store.space.reserved_bytes == 0
