@@ -186,7 +186,7 @@ class Server:
         self._instruments.settings = settings
         endpoint = self._instruments.endpoint
         if endpoint is not None:
-            endpoint.head_ends.adopt(settings.http.headers)
+            endpoint.adopt(settings.http.headers)
 
     async def _drain(self, endpoint: Endpoint) -> None:
         timeout_s = self._reloader.settings.http.draintimeout_s

@@ -250,6 +250,13 @@ async def test_a_file_that_was_closed_meanwhile_is_opened_anew(tmp_path: Path) -
         assert len(site.desk.asked) == 1
 
 
+async def test_headers_that_are_configured_anew_are_in_the_next_answer(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site:
+        site.warm_up(HEADS["small"])
+        site.endpoint.adopt((("X-Team", "ci"),))
+        assert b"\r\nX-Team: ci\r\n" in site.ask(HEADS["small"])
+
+
 async def test_a_slow_reader_of_a_repeated_answer_gets_all_of_it(tmp_path: Path) -> None:
     async with open_site(tmp_path, (SMALL, HUGE)) as site:
         site.warm_up(get(HUGE))
