@@ -92,6 +92,7 @@ class Server:
         self._manager = manager
         self._settings = reloader.settings  # of the start
         self._health = Health()
+        self._is_signalled = False  # to end; an operator's `drain` is no signal
         router = Router(self._settings.engine.upstreams, self._settings.http.prefix)
         self._instruments = Instruments(self._settings, Counters(router))
         reloader.add(self._adopt)
@@ -211,8 +212,9 @@ class Server:
     def _end(self, number: signal.Signals) -> None:
         logger.info("signal name=%s", number.name)
         endpoint = self._instruments.endpoint
-        if self._instruments.stop.is_set() and endpoint is not None:
+        if self._is_signalled and endpoint is not None:
             endpoint.cut_all()
+        self._is_signalled = True
         self._instruments.stop.set()
 
     def _reload(self) -> None:
