@@ -154,7 +154,7 @@ class Warmer:
         found = await self._cache.get_manifest(order.location, reference)
         if found.content is None or found.status is CacheStatus.BYPASS:
             raise NotKept("there is no room to store it, or the disk fails")
-        body = await asyncio.to_thread(self._read, found.content)
+        body = await self._read(found.content)
         job.manifests.add(found.digest)
         for each in find_named(body):
             if not each.is_manifest:
@@ -165,13 +165,14 @@ class Warmer:
             if digest not in job.manifests:
                 await self._find_blobs(order, digest, job, depth - 1)
 
-    def _read(self, content: Content) -> bytes:
+    async def _read(self, content: Content) -> bytes:
+        # What the cache keeps open is the loop's alone; a thread gets a number to read from.
         body = self._cache.load_body(content)
         if body is not None:
             return body
         file = self._cache.open_file(content)
         try:
-            return os.pread(file.fd, content.size_bytes, 0)
+            return await asyncio.to_thread(os.pread, file.fd, content.size_bytes, 0)
         finally:
             file.release()
 
