@@ -185,6 +185,8 @@ async def test_a_question_that_makes_no_sense_is_400(site: Site, target: str, pa
         "/api/v1/purge",
         "/api/v1/purge?ref=a/b:1&upstream=docker.io",
         "/api/v1/purge?ref=../etc",
+        "/api/v1/purge?ref=library/busybox:1.35&dry_run=yes",
+        "/api/v1/warm?ref=library/busybox:1.35&all_platforms=all",
         "/api/v1/pin?glob=busybox",
         "/api/v1/unpin",
         "/api/v1/warm",
