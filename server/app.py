@@ -149,7 +149,7 @@ class Server:
     async def _open_debug_port(self, stack: AsyncExitStack, operator: Operator) -> None:
         http = self._settings.http
         guard = Guard(http.debug_token, http.debug_listeners)
-        port = DebugPort(self._health, OperatorApi(operator, guard, self._settings.engine))
+        port = DebugPort(self._health, OperatorApi(operator, guard))
         path = http.prometheus_path
         debug = Endpoint(
             Metrics(path, self._instruments, port) if path else port,
