@@ -2,13 +2,14 @@
 
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from engine.cache import Cache
+from engine.hot import Content
 from server.control_messages import Warm, Warming
 from server.warming import Warmer, summarize
 from tests.fakes.caches import BUSYBOX
@@ -110,12 +111,17 @@ async def test_what_the_cache_keeps_open_is_touched_on_the_loop_alone(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that opened a file beside a hit's would leave one of the two open for good."""
-    threads = set()
+    threads: set[int] = set()
+
+    def watch(real: Callable[[Content], object]) -> Callable[[Content], object]:
+        def watched(content: Content) -> object:
+            threads.add(threading.get_ident())
+            return real(content)
+
+        return watched
+
     for name in ("load_body", "open_file"):
-        real = getattr(site.cache, name)
-        monkeypatch.setattr(
-            site.cache, name, lambda *of, do=real: (threads.add(threading.get_ident()), do(*of))[1]
-        )
+        monkeypatch.setattr(site.cache, name, watch(getattr(site.cache, name)))
     labels = {f"label-{number}": "x" * 100 for number in range(300)}
     image = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "annotations": labels})
     for body, tag in ((image, "large"), (json.dumps({"schemaVersion": 2}), "small")):
