@@ -136,7 +136,8 @@ def _json_what(method: bytes, target: bytes) -> bytes:
 
 @lru_cache(_MAX_PARTS)
 def _json_how(cache_status: str, upstream: str, digest: str) -> bytes:
-    values = (_quote(cache_status), _quote(upstream), _quote(digest))
+    # The engine's digests are a subclass of str, which msgspec refuses.
+    values = (_quote(cache_status), _quote(upstream), _quote(str(digest)))
     return b',"cache_status":%b,"upstream":%b,"digest":%b' % values
 
 

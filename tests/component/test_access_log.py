@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from engine.names import Digest
 from server import access_log
 from server.access_log import AccessLog, Renderer
 from server.exchange import Exchange
@@ -17,7 +18,7 @@ from server.settings import LogFormat
 from tests.fakes.transport import open_site
 
 AT = 1795500000.5
-DIGEST = "sha256:" + "a" * 64
+DIGEST = Digest("sha256:" + "a" * 64)
 
 
 class FakeExchange:
