@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import lru_cache
 from queue import SimpleQueue
 from time import time
 
@@ -34,8 +34,7 @@ _CLOSE_S = 5.0
 # Requests of a fleet are alike: their parts are rendered once. Each may be 8 KiB long.
 _MAX_PARTS = 512
 
-# A digest is a kind of `str`, which msgspec does not know.
-_quote = partial(msgspec.json.encode, enc_hook=str)
+_quote = msgspec.json.encode
 
 # An exchange that is over, its client (an exchange may be that of several), the bytes that were
 # sent, and the seconds it took.
@@ -137,7 +136,8 @@ def _json_what(method: bytes, target: bytes) -> bytes:
 
 @lru_cache(_MAX_PARTS)
 def _json_how(cache_status: str, upstream: str, digest: str) -> bytes:
-    values = (_quote(cache_status), _quote(upstream), _quote(digest))
+    # The engine's digests are a subclass of str, which msgspec refuses.
+    values = (_quote(cache_status), _quote(upstream), _quote(str(digest)))
     return b',"cache_status":%b,"upstream":%b,"digest":%b' % values
 
 
@@ -203,14 +203,14 @@ class AccessLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        batch, self._batch = self._batch, []
         has_room = self._handed_bytes - self._written_bytes <= MAX_QUEUED_BYTES
         if not has_room:
-            self.dropped_count += len(self._batch)
-        elif self._batch and self._renderer is not None:
-            lines = self._renderer.render(self._batch, self._now())
+            self.dropped_count += len(batch)
+        elif batch and self._renderer is not None:
+            lines = self._renderer.render(batch, self._now())
             self._queue.put(lines)
             self._handed_bytes += len(lines)
-        self._batch.clear()
         unreported_count = self.dropped_count - self._reported_count
         if unreported_count and has_room:
             logger.warning("access log lines dropped count=%d", unreported_count)

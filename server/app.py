@@ -92,6 +92,7 @@ class Server:
         self._manager = manager
         self._settings = reloader.settings  # of the start
         self._health = Health()
+        self._is_signalled = False  # to end; an operator's `drain` is no signal
         router = Router(self._settings.engine.upstreams, self._settings.http.prefix)
         self._instruments = Instruments(self._settings, Counters(router))
         reloader.add(self._adopt)
@@ -148,7 +149,7 @@ class Server:
     async def _open_debug_port(self, stack: AsyncExitStack, operator: Operator) -> None:
         http = self._settings.http
         guard = Guard(http.debug_token, http.debug_listeners)
-        port = DebugPort(self._health, OperatorApi(operator, guard, self._settings.engine))
+        port = DebugPort(self._health, OperatorApi(operator, guard))
         path = http.prometheus_path
         debug = Endpoint(
             Metrics(path, self._instruments, port) if path else port,
@@ -186,7 +187,7 @@ class Server:
         self._instruments.settings = settings
         endpoint = self._instruments.endpoint
         if endpoint is not None:
-            endpoint.head_ends.adopt(settings.http.headers)
+            endpoint.adopt(settings.http.headers)
 
     async def _drain(self, endpoint: Endpoint) -> None:
         timeout_s = self._reloader.settings.http.draintimeout_s
@@ -211,8 +212,9 @@ class Server:
     def _end(self, number: signal.Signals) -> None:
         logger.info("signal name=%s", number.name)
         endpoint = self._instruments.endpoint
-        if self._instruments.stop.is_set() and endpoint is not None:
+        if self._is_signalled and endpoint is not None:
             endpoint.cut_all()
+        self._is_signalled = True
         self._instruments.stop.set()
 
     def _reload(self) -> None:

@@ -40,6 +40,7 @@ class Certificates:
         self.handshakes = Handshakes()
         self._now = now
         self._settings = settings
+        self._turn = asyncio.Lock()  # whoever asked last must also be the last to read
         # Taken before the files are read: what is written meanwhile is another state.
         self._stamps = self._seen = _take_stamps(settings)
         self.identity = load_identity(settings)
@@ -69,7 +70,8 @@ class Certificates:
     async def reload(self) -> None:
         """Read the files again; log an error where they cannot be used."""
         try:
-            await self._load(self._settings)
+            async with self._turn:
+                await self._load(self._settings)
         except PemError as exc:
             logger.error("certificate unusable, the former one stays: %s", exc)
 
@@ -79,7 +81,8 @@ class Certificates:
         Raises `PemError`, having changed nothing.
         """
         if settings.http.tls is not None:
-            await self._load(settings.http.tls)
+            async with self._turn:
+                await self._load(settings.http.tls)
 
     async def _load(self, settings: TLSSettings) -> None:
         stamps = _take_stamps(settings)

@@ -80,6 +80,11 @@ class Endpoint:
         self._search_at = 0.0  # not before
         self._sweep_timer = self.loop.call_later(self.limits.sweep_s, self._sweep)
 
+    def adopt(self, headers: tuple[tuple[str, str], ...]) -> None:
+        """Have other extra headers from now on, in repeated answers too."""
+        self.head_ends.adopt(headers)
+        self.repeats.forget()
+
     def admit(self, peer: Peer) -> bool:
         """Take a new connection in, closing idle ones to make room; False where there is none."""
         if self.is_draining or (

@@ -11,18 +11,29 @@ from collections.abc import Iterable
 UNIX = "unix"
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_MAPPED_BITS = 96  # of `::ffff:0:0/96`; the rest is an IPv4 address
 
 
 def parse_network(text: str) -> str:
     """Read `10.0.0.0/8`, `2001:db8::/32`, an address, or `unix`; give it in its usual writing.
 
-    Raises `ValueError`, also where bits of the host are set: `10.0.0.1/8` is a typing error.
+    IPv4 within IPv6 is given as IPv4. Raises `ValueError`, also where bits of the host are set:
+    `10.0.0.1/8` is a typing error.
     """
     if text == UNIX:
         return text
-    network = ipaddress.ip_network(text)
+    network = _unmap(ipaddress.ip_network(text))
     is_single = network.num_addresses == 1
     return str(network.network_address) if is_single else str(network)
+
+
+def _unmap(network: _Network) -> _Network:
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
 def parse_ip(text: str) -> _IP:

@@ -26,11 +26,13 @@ async def open_api(instruments: Instruments, reloader: Reloader) -> AsyncIterato
     settings = instruments.settings
     cache = instruments.cache = await Cache.open(settings.engine)
     try:
-        reloader.add(lambda settings: cache.adopt(settings.engine))
         access = None if settings.access is None else Access(Rules(settings.access))
         async with AsyncExitStack() as stack:
             api = Api(cache, settings, access=access)
-            yield await _open_gates(stack, api, access, reloader)
+            handler = await _open_gates(stack, api, access, reloader)
+            # Last, as it waits for a round of eviction; who may pull what must not.
+            reloader.add(lambda settings: cache.adopt(settings.engine))
+            yield handler
     finally:
         instruments.cache = None
         await cache.aclose()

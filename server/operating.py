@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from engine.cache import Cache
 from engine.errors import CacheError
 from engine.explanation import Explanation, explain
+from engine.settings import EngineSettings
 from engine.subject import DigestSubject, TagSubject
 from server import overview
 from server.control_acts import carry_out
@@ -39,7 +40,7 @@ class Operator:
 
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
-        self._survey = Survey(instruments.settings.engine)
+        self._survey = Survey()
         self._history = History()
         self._explaining = asyncio.Lock()
         self._warmer: Warmer | None = None
@@ -73,11 +74,10 @@ class Operator:
 
         Raises `Unknown` and other `CacheError`s.
         """
-        settings = self._instruments.settings.engine
         if self._instruments.cache is None:
             raise NotOpen
         async with self._explaining:
-            return await asyncio.to_thread(asyncio.run, explain(settings, subject))
+            return await asyncio.to_thread(asyncio.run, explain(self.settings, subject))
 
     def tell_running(self) -> Running:
         """The least that there is to tell."""
@@ -93,7 +93,8 @@ class Operator:
 
     async def tell_facts(self) -> Facts:
         """All that there is to see. Raises `NotOpen`."""
-        survey = await self._survey.get() if self._instruments.cache is not None else None
+        is_open = self._instruments.cache is not None
+        survey = await self._survey.get(self.settings) if is_open else None
         cache, settings = self._cache, self._instruments.settings
         counted, now, view = self._instruments.counters.snapshot(), time.time(), cache.look()
         scrub, reconcile = overview.describe_upkeep(view, settings.engine)
@@ -120,6 +121,11 @@ class Operator:
     async def aclose(self) -> None:
         """Wait for readings under way."""
         await self._survey.aclose()
+
+    @property
+    def settings(self) -> EngineSettings:
+        """Those in force: a reload may change them."""
+        return self._instruments.settings.engine
 
     @property
     def _cache(self) -> Cache:

@@ -17,7 +17,6 @@ import msgspec
 from engine.errors import CacheError, InvalidName
 from engine.explanation import Inexplicable, Unknown, require_explicable
 from engine.fault_log import FaultLog
-from engine.settings import EngineSettings
 from engine.subject import UpstreamSubject, parse_subject, parse_upstream
 from server.config_tree import InvalidValue
 from server.config_values import parse_pin
@@ -51,10 +50,9 @@ class NotAllowed(Exception):
 class OperatorApi:
     """Answers exchanges below `PREFIX`."""
 
-    def __init__(self, operator: Operator, guard: Guard, settings: EngineSettings) -> None:
+    def __init__(self, operator: Operator, guard: Guard) -> None:
         self._operator = operator
         self._guard = guard
-        self._settings = settings
         self._faults = FaultLog()
         self._readers: dict[bytes, tuple[Callable[[Parameters], Awaitable[object]], list[str]]] = {
             b"/api/v1/status": (self._status, []),
@@ -115,18 +113,18 @@ class OperatorApi:
         return await self._operator.tell_facts()
 
     async def _explain(self, given: Parameters) -> object:
-        subject = parse_subject(given.get("q").strip(), self._settings.upstreams)
+        subject = parse_subject(given.get("q").strip(), self._operator.settings.upstreams)
         known = await self._operator.explain(require_explicable(subject))
-        return make_explained(known, self._settings, time.time())
+        return make_explained(known, self._operator.settings, time.time())
 
     async def _purge(self, given: Parameters) -> object:
         ref, upstream = given.find("ref"), given.find("upstream")
         if bool(ref) == bool(upstream):
             raise BadParameter("name what to purge: by ref, or by upstream")
         subject = (
-            parse_subject(ref, self._settings.upstreams)
+            parse_subject(ref, self._operator.settings.upstreams)
             if ref
-            else UpstreamSubject(parse_upstream(upstream or "", self._settings.upstreams))
+            else UpstreamSubject(parse_upstream(upstream or "", self._operator.settings.upstreams))
         )
         return await self._act(purge_of(subject, is_dry_run=given.is_set("dry_run")))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
 _MAX_PARAMETERS = 64
-_TRUE = frozenset({"true", "1", ""})
+_SWITCHES = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
 class BadParameter(Exception):
@@ -56,4 +56,10 @@ class Parameters:
     def is_set(self, name: str) -> bool:
         """Whether a switch is given, as `name` or `name=true`."""
         found = self.find(name)
-        return found is not None and found.lower() in _TRUE
+        if found is None:
+            return False
+        is_on = _SWITCHES.get(found.lower())
+        if is_on is None:
+            # To take it for "off" would have a dry run that was mistyped carried out.
+            raise BadParameter(f"{name} is true or false, not {found!r}")
+        return is_on

@@ -79,6 +79,7 @@ def _flatten(settings: ServerSettings) -> Iterator[tuple[str, object]]:
     yield "proxy.password", default.password
     for upstream in others:
         yield f"upstreams.{upstream.namespace}.password", upstream.password
+    yield "http.debug.token", settings.http.debug_token
 
 
 def _walk(path: str, node: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -53,7 +53,11 @@ class Reloader:
             await self._is_asked.wait()
             self._is_asked.clear()
             with self._under_way():
-                await self.reload_once()
+                try:
+                    await self.reload_once()
+                except Exception:
+                    # Who asks the next time must be heard.
+                    logger.exception("reload failed, some former values may stay")
 
     async def reload_once(self) -> None:
         """Read the configuration and put it in force, as far as that is possible."""

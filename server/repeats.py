@@ -67,8 +67,12 @@ class Repeats:
     def expire(self, now: float) -> None:
         """Drop what is of no use any more, with the connections that it was made for."""
         if now >= self._until:
-            self._all.clear()
-            self._bytes = 0
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop all answers: the next ones will be others."""
+        self._all.clear()
+        self._bytes = 0
 
     def _begin_second(self, now: float) -> None:
         self.expire(now)

@@ -36,6 +36,7 @@ def send_problem(exchange: Exchange, problem: Problem, namespace: str = "") -> N
     body = problem.body()
     exchange.cause = problem.message
     exchange.cache_status = ""
+    exchange.stands_on = None  # it bears the name of one request, so it is no other's answer
     named = (FIELD, identify(exchange))
     fields = [("Content-Type", JSON), content_length(len(body)), named, *problem.fields]
     head = build_head(problem.status, fields) + namespace_line(namespace)

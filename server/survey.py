@@ -38,17 +38,19 @@ class _Ending(Exception):
 class Survey:
     """The last reading, renewed as it is asked for. `aclose` in the end."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._found: SurveyFacts | None = None
         self._renew_at = 0.0  # by the monotonic clock
         self._task: asyncio.Task[None] | None = None
         self._is_ending = threading.Event()
 
-    async def get(self) -> SurveyFacts | None:
-        """Give the last reading, and begin another if it is old; None: there is none yet."""
+    async def get(self, settings: EngineSettings) -> SurveyFacts | None:
+        """Give the last reading, and begin another if it is old; None: there is none yet.
+
+        `settings` are those in force.
+        """
         if self._task is None and time.monotonic() >= self._renew_at:
-            self._task = asyncio.create_task(self._renew(), name="survey")
+            self._task = asyncio.create_task(self._renew(settings), name="survey")
         if self._found is None and self._task is not None:
             await asyncio.wait({self._task}, timeout=PATIENCE_S)
         return self._found
@@ -59,10 +61,10 @@ class Survey:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    async def _renew(self) -> None:
+    async def _renew(self, settings: EngineSettings) -> None:
         began_at = time.monotonic()
         try:
-            self._found = await asyncio.to_thread(asyncio.run, self._read())
+            self._found = await asyncio.to_thread(asyncio.run, self._read(settings))
         except _Ending:
             logger.debug("index survey given up: the server ends")
         except StorageError as exc:
@@ -72,8 +74,8 @@ class Survey:
             self._renew_at = time.monotonic() + max(MAX_AGE_S, duration_s / _SHARE)
             self._task = None
 
-    async def _read(self) -> SurveyFacts:
-        layout = Layout(self._settings.data_directory)
+    async def _read(self, settings: EngineSettings) -> SurveyFacts:
+        layout = Layout(settings.data_directory)
         async with ReadOnlyConnections(layout.index_path) as connections:
             index = IndexInspection(connections)
             totals = IndexTotals(connections, self._raise_if_ending)
@@ -82,12 +84,12 @@ class Survey:
             views.sort(key=lambda view: view.stored_bytes, reverse=True)
             top = [Location(view.upstream, Repository(view.name)) for view in views[:_TOP]]
             largest = [_large(await index.describe_repository(one)) for one in top]
-            victims = await self._list_victims(connections)
+            victims = await self._list_victims(Outlook(settings, connections))
         return SurveyFacts(time.time(), sums.total.blob_count, len(views), largest, victims)
 
-    async def _list_victims(self, connections: ReadOnlyConnections) -> list[VictimFacts]:
+    async def _list_victims(self, outlook: Outlook) -> list[VictimFacts]:
         victims: list[VictimFacts] = []
-        async for expected in Outlook(self._settings, connections).iter_victims():
+        async for expected in outlook.iter_victims():
             self._raise_if_ending()
             victims.append(_victim(expected))
             if len(victims) == _TOP:

@@ -166,7 +166,7 @@ class Warmer:
                 await self._find_blobs(order, digest, job, depth - 1)
 
     async def _read(self, content: Content) -> bytes:
-        # The cache belongs to the loop: only the reading may go into a thread.
+        # What the cache keeps open is the loop's alone; a thread gets a number to read from.
         body = self._cache.load_body(content)
         if body is not None:
             return body

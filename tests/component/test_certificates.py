@@ -1,8 +1,10 @@
 """The server's certificate: read again when it changes, kept when the new one cannot be used."""
 
+import asyncio
 import datetime
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from engine.pem import PemError
+from engine.settings import EngineSettings, UpstreamSettings
 from server.certificates import Certificates, describe_expiry
-from server.tls_context import load_identity
+from server.settings import HTTPSettings, ServerSettings, TLSSettings
+from server.tls_context import Identity, load_identity
 from tests.fakes.authority import DAY, Authority, Pair
 from tests.fakes.transport import open_site, pattern
 
@@ -80,6 +84,25 @@ async def test_a_key_that_is_written_after_its_certificate_is_waited_for(
     await settle(certificates)
     assert "CN=new" in certificates.identity.subject
     assert "unusable" not in caplog.text
+
+
+async def test_a_look_that_takes_long_does_not_undo_a_reload(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = authority.issue("old").settings(), authority.issue("new").settings()
+    certificates = Certificates(old)
+
+    async def to_thread(load: Callable[[TLSSettings], Identity], settings: TLSSettings) -> Identity:
+        for _ in range(100 if settings == old else 0):
+            await asyncio.sleep(0)
+        return load(settings)
+
+    monkeypatch.setattr("server.certificates.asyncio.to_thread", to_thread)
+    hub = UpstreamSettings("docker.io", "https://hub.example", ("docker.io",))
+    engine = EngineSettings(tmp_path, (hub,))
+    adopted = ServerSettings(engine, HTTPSettings(tls=new))
+    await asyncio.gather(certificates.reload(), certificates.adopt(adopted))
+    assert certificates.identity.subject == "CN=new"
 
 
 async def test_a_missing_file_is_a_broken_one(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ async def make_site(cache: Cache | None, path: Path, counters: Counters) -> Asyn
     async with operating(cache, path, counters=counters) as (operator, instruments):
         health = Health()
         guard = Guard(TOKEN, LOOPBACK)
-        api = OperatorApi(operator, guard, instruments.settings.engine)
+        api = OperatorApi(operator, guard)
         yield Site(DebugPort(health, api), health, instruments)
 
 
@@ -105,6 +106,22 @@ async def test_explain_says_what_a_tag_or_digest_is(image_and_site: tuple[Image,
     assert by_tag["is_stored"]
     assert by_tag["tags"][0]["freshness"] == "asks upstream first"
     assert [each["is_stored"] for each in by_tag["named"]] == [True] * 3
+
+
+async def test_what_is_told_goes_by_the_settings_in_force(site: Site) -> None:
+    """As a reload leaves them."""
+    engine = site.instruments.settings.engine
+    hub, *others = engine.upstreams
+    engine = replace(
+        engine,
+        upstreams=(replace(hub, tagttl_s=3600.0), *others),
+        eviction=replace(engine.eviction, pins=("docker.io/library/busybox:*",)),
+    )
+    site.instruments.settings = replace(site.instruments.settings, engine=engine)
+    known = read(await site.ask("/api/v1/explain?q=docker.io/library/busybox:1.35"))
+    assert known["tags"][0]["freshness"] == "is answered without asking upstream"
+    assert known["pins"] == "docker.io/library/busybox:*"
+    assert read(await site.ask("/api/v1/status"))["survey"]["victims"] == []
 
 
 async def test_purge_pin_and_unpin_do_what_they_say(image_and_site: tuple[Image, Site]) -> None:
@@ -185,6 +202,8 @@ async def test_a_question_that_makes_no_sense_is_400(site: Site, target: str, pa
         "/api/v1/purge",
         "/api/v1/purge?ref=a/b:1&upstream=docker.io",
         "/api/v1/purge?ref=../etc",
+        "/api/v1/purge?ref=library/busybox:1.35&dry_run=yes",
+        "/api/v1/warm?ref=library/busybox:1.35&all_platforms=all",
         "/api/v1/pin?glob=busybox",
         "/api/v1/unpin",
         "/api/v1/warm",

@@ -115,7 +115,6 @@ HEADS = {
     "small": get(SMALL),
     "large": get(LARGE),
     "part": get(LARGE, "Range: bytes=10-40009"),
-    "unsatisfiable": get(LARGE, "Range: bytes=50000-"),
     "not modified": get(SMALL, f'If-None-Match: "{digest_of(SMALL)}"'),
     "head": get(LARGE, method="HEAD"),
     "closing": get(SMALL, "Connection: close"),
@@ -131,6 +130,16 @@ async def test_a_repeated_answer_is_the_same_and_counted_alike(tmp_path: Path, n
         assert site.desk.asked == []
         assert [over.sent_bytes for over in site.desk.records.all] == [len(expected)] * 3
         assert {over.status for over in site.desk.records.all} == {int(expected[9:12])}
+
+
+async def test_a_failure_is_not_repeated_for_it_bears_the_name_of_its_request(
+    tmp_path: Path,
+) -> None:
+    async with open_site(tmp_path) as site:
+        head = get(LARGE, "Range: bytes=50000-")
+        answers = [site.warm_up(head), site.ask(head), site.ask(head)]
+        assert all(answer.startswith(b"HTTP/1.1 416 ") for answer in answers)
+        assert len({answer.partition(b"X-Request-Id: ")[2][:15] for answer in answers}) == 3
 
 
 async def test_a_connection_stays_or_ends_as_it_would_have_the_first_time(tmp_path: Path) -> None:
@@ -239,6 +248,13 @@ async def test_a_file_that_was_closed_meanwhile_is_opened_anew(tmp_path: Path) -
         hot._files.pop(digest_of(LARGE)).release()  # as beyond the bound on open files
         assert site.ask(HEADS["large"]) == expected
         assert len(site.desk.asked) == 1
+
+
+async def test_headers_that_are_configured_anew_are_in_the_next_answer(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site:
+        site.warm_up(HEADS["small"])
+        site.endpoint.adopt((("X-Team", "ci"),))
+        assert b"\r\nX-Team: ci\r\n" in site.ask(HEADS["small"])
 
 
 async def test_a_slow_reader_of_a_repeated_answer_gets_all_of_it(tmp_path: Path) -> None:

@@ -133,6 +133,29 @@ async def test_what_cannot_be_warmed_is_said_with_its_cause(
     assert cause in ended.cause
 
 
+async def test_what_the_cache_keeps_open_is_touched_on_the_loop_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that opened a file beside a hit's would leave one of the two open for good."""
+    threads: set[int] = set()
+
+    def watch(real: Callable[[Content], object]) -> Callable[[Content], object]:
+        def watched(content: Content) -> object:
+            threads.add(threading.get_ident())
+            return real(content)
+
+        return watched
+
+    for name in ("load_body", "open_file"):
+        monkeypatch.setattr(site.cache, name, watch(getattr(site.cache, name)))
+    labels = {f"label-{number}": "x" * 100 for number in range(300)}
+    image = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "annotations": labels})
+    for body, tag in ((image, "large"), (json.dumps({"schemaVersion": 2}), "small")):
+        site.hub.content.add_manifest(BUSYBOX.repository, body.encode(), MANIFEST, tag)
+        assert (await site.warm(f"library/busybox:{tag}")).state == "done"
+    assert threads == {threading.get_ident()}
+
+
 async def test_what_names_more_than_anybody_can_mean_is_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

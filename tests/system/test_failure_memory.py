@@ -20,7 +20,7 @@ SOON = Fault(status=429, headers={"Retry-After": "600"})
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One mirror for all, of many names of one upstream."""
-    with run_lab(tmp_path_factory.mktemp("memory")) as made:
+    with run_lab(tmp_path_factory.mktemp("memory"), negativettl="1h") as made:
         yield made
 
 

@@ -226,6 +226,25 @@ def test_drain_finishes_what_is_under_way_and_sees_the_end(
         assert mirror.child.wait() == 0
 
 
+def test_a_first_signal_after_a_drain_cuts_nothing(
+    site: Site, upstream: ThreadedUpstream, image: Image
+) -> None:
+    """An orchestrator sends it when its hook before the stop has drained."""
+    gate = Gate()
+    upstream.upstream.fail(Fault(stall_at=200_000, gate=gate), kind="blob")
+    with site.start() as mirror, connect(mirror.address) as wire:
+        wire.send(request(f"/v2/{BUSYBOX}/blobs/{image.layers[0]}"))
+        head = wire.receive_head()
+        with terminal(site, "drain") as shown:
+            shown.wait_for("1 connections left")
+            mirror.child.signal(signal.SIGTERM)
+            mirror.child.wait_for("signal name=SIGTERM")
+            gate.open()
+            assert wire.receive_body(head) == LAYER
+            assert shown.finish() == 0
+        assert mirror.child.wait() == 0
+
+
 def test_another_machines_mirror_is_reached_by_its_url_and_token(
     site: Site, image: Image, tmp_path: Path
 ) -> None:

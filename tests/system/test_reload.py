@@ -78,7 +78,10 @@ def test_what_can_change_changes_without_a_restart(
         assert refused.headers["WWW-Authenticate"] == 'Basic realm="s"'
         served = get(mirror, pull, Authorization=basic("bob", "his"))
         assert (served.status, served.headers["X-Team"]) == (200, "ci")
-        mirror.child.wait_for(r'^\{"level":"info","msg":"access"')
+        digest = upstream.upstream.content.add_blob(REPOSITORY, b"a blob")
+        blob = f"/v2/{REPOSITORY}/blobs/{digest}"
+        assert get(mirror, blob, Authorization=basic("bob", "his")).status == 200
+        mirror.child.wait_for(rf'^\{{"level":"info","msg":"access".*"digest":"{digest}"')
         assert mirror.drain() == 0
 
 

@@ -31,7 +31,7 @@ GHCR = UpstreamSettings("ghcr.io", "https://ghcr.io", ("ghcr.io",))
 TLS = TLSSettings("/c.pem", "/k.pem")
 BASE = ServerSettings(
     EngineSettings(Path("/srv/data"), (HUB, GHCR)),
-    HTTPSettings(tls=TLS),
+    HTTPSettings(tls=TLS, debug_token="the operator's old one"),
     auth=HtpasswdSettings("realm", Path("/accounts")),
     access=AccessSettings(rules=(AccessRule(allow=("docker.io/*",)),)),
 )
@@ -95,6 +95,7 @@ def test_what_can_change_changes(new: ServerSettings, keys: tuple[str, ...]) -> 
         (with_http(listeners=(Listener("", 1),)), {"http.addr"}),
         (with_http(debug_listeners=(Listener("", 1),)), {"http.debug.addr"}),
         (with_http(prefix="/p/"), {"http.prefix"}),
+        (with_http(debug_token="another one, as the first was seen"), {"http.debug.token"}),
         (with_engine(data_directory=Path("/else")), {"storage.filesystem.rootdirectory"}),
         (with_hub(namespaces=("docker.io", "x")), {"proxy.namespaces"}),
         (with_hub(max_connections=1), {"proxy.maxconnections"}),
