@@ -10,12 +10,11 @@ import pytest
 
 from server.access import Gate, open_gate
 from server.accounts_file import AccountsError
-from server.exchange import Exchange
 from server.login_limit import MAX_PER_USER
 from server.logins import Logins
-from server.response import build_head, content_length
 from server.settings import HtpasswdSettings
 from tests.fakes.accounts import Clock, CountedCheck, basic, write_accounts
+from tests.fakes.behind import Behind
 from tests.fakes.exchange import Answer, FakeExchange
 
 pytestmark = pytest.mark.anyio
@@ -25,34 +24,13 @@ RIGHT = basic("ci", "right")
 CONTAINERD = "containerd/1.7.24"
 
 
-class Behind:
-    """A handler that keeps what reaches it; `COLD` is answered by waiting only."""
-
-    def __init__(self) -> None:
-        self.reached: list[bytes] = []
-
-    def respond_now(self, exchange: Exchange) -> bool:
-        if exchange.target == COLD:
-            return False
-        self._answer(exchange)
-        return True
-
-    async def respond(self, exchange: Exchange) -> None:
-        self._answer(exchange)
-
-    def _answer(self, exchange: Exchange) -> None:
-        self.reached.append(exchange.target)
-        exchange.status = 200
-        exchange.send(build_head(200, [content_length(0)]))
-
-
 class Door:
     """A gate before `Behind`, and how to come to it."""
 
     def __init__(self, path: Path) -> None:
         write_accounts(path, ci="right")
         self.check = CountedCheck()
-        self.behind = Behind()
+        self.behind = Behind(COLD)
         self.logins = Logins(path, check=self.check, clock=Clock())
         self.gate = Gate(self.behind, "basic-realm", self.logins)
 
@@ -171,14 +149,14 @@ async def test_a_missing_file_is_made_and_its_password_told_once(
 ) -> None:
     settings = HtpasswdSettings("r", tmp_path / "new" / "htpasswd")
     caplog.set_level(logging.INFO)
-    async with open_gate(Behind(), settings) as gate:
+    async with open_gate(Behind(COLD), settings) as gate:
         (record,) = [one for one in caplog.records if one.levelno == logging.WARNING]
         _, _, password = record.getMessage().rpartition("user=docker password=")
         exchange = FakeExchange(HIT, headers={"authorization": basic("docker", password)})
         await gate.respond(exchange)
         assert exchange.answer.status == 200
     caplog.clear()
-    async with open_gate(Behind(), settings):
+    async with open_gate(Behind(COLD), settings):
         assert password not in caplog.text
         assert "count=1" in caplog.text
 
@@ -187,5 +165,5 @@ async def test_a_gate_does_not_open_on_accounts_that_cannot_be_used(tmp_path: Pa
     path = tmp_path / "htpasswd"
     path.write_text("ci:secret\n")
     with pytest.raises(AccountsError, match="htpasswd: line 1: the hash is not bcrypt's"):
-        async with open_gate(Behind(), HtpasswdSettings("r", path)):
+        async with open_gate(Behind(COLD), HtpasswdSettings("r", path)):
             raise AssertionError("it is open")

@@ -12,10 +12,9 @@ from engine.settings import EngineSettings
 from server.access_gate import Access, AccessGate
 from server.access_rules import Rules
 from server.api import Api
-from server.exchange import Exchange
-from server.response import build_head, content_length
 from server.routes import Router
 from server.settings import AccessRule, AccessSettings, ServerSettings
+from tests.fakes.behind import Behind
 from tests.fakes.cache import FakeCache, digest_of
 from tests.fakes.exchange import Answer, FakeExchange
 from tests.fakes.upstreams import GHCR, HUB, LOCAL
@@ -41,32 +40,11 @@ KINDS = [
 ]
 
 
-class Behind:
-    """A handler that keeps what reaches it; of blobs it answers by waiting only."""
-
-    def __init__(self) -> None:
-        self.reached: list[bytes] = []
-
-    def respond_now(self, exchange: Exchange) -> bool:
-        if b"/blobs/" in exchange.target:
-            return False
-        self._answer(exchange)
-        return True
-
-    async def respond(self, exchange: Exchange) -> None:
-        self._answer(exchange)
-
-    def _answer(self, exchange: Exchange) -> None:
-        self.reached.append(exchange.target)
-        exchange.status = 200
-        exchange.send(build_head(200, [content_length(0)]))
-
-
 class Door:
     """A gate before `Behind`."""
 
     def __init__(self, settings: AccessSettings = RULES) -> None:
-        self.behind = Behind()
+        self.behind = Behind(b"/blobs/")
         self.access = Access(Rules(settings))
         self.gate = AccessGate(self.behind, self.access, Router(UPSTREAMS))
 
