@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from engine.errors import StorageError
+from engine.hands import make_pool
 from engine.instance_lock import refuse_second
 from engine.layout import Layout
 from engine.pem import PemError
@@ -28,6 +29,7 @@ from server import logs
 from server.accepting import Connect, accept_all, after_proxy_header
 from server.access_log import AccessLog, make_renderer
 from server.accounts_file import AccountsError
+from server.allocator import keep_large_pieces
 from server.api import Api
 from server.background import begin
 from server.control import open_control
@@ -72,7 +74,9 @@ def run(
     limits = Limits(max_connections=derive_max_connections(raise_open_files()))
     manager = ServiceManager.from_environment(os.environ)
     reloader = Reloader(settings, reread or (lambda: settings), manager.reloading)
+    keep_large_pieces()
     with closing(manager), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_default_executor(make_pool("work"))
         return runner.run(Server(limits, open_handler, reloader, manager).run())
 
 

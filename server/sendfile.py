@@ -57,18 +57,18 @@ def push(socket_fd: int, span: Span) -> int:
     if span.is_revoked:
         raise FileUnreadable(f"it was quarantined, and sent up to {start}")
     try:
-        while span.offset < stop:
-            sent = os.sendfile(socket_fd, span.fd, span.offset, stop - span.offset)
-            if sent == 0:
-                raise FileUnreadable(f"the file ends at {span.offset}, not at {span.end}")
-            span.offset += sent
+        # What is taken in part has filled the socket: to ask again would cost a call to hear so.
+        sent = os.sendfile(socket_fd, span.fd, start, stop - start)
     except BlockingIOError:
-        pass
+        return 0
     except OSError as exc:
         if exc.errno == errno.EIO:
-            raise FileUnreadable(f"reading failed at {span.offset}") from exc
+            raise FileUnreadable(f"reading failed at {start}") from exc
         raise
-    return span.offset - start
+    if sent == 0 < stop - start:
+        raise FileUnreadable(f"the file ends at {start}, not at {span.end}")
+    span.offset += sent
+    return sent
 
 
 def take(span: Span, max_bytes: int) -> bytes:

@@ -64,6 +64,7 @@ def test_one_turn_sends_so_much_and_no_more(
 
 def test_a_file_that_is_too_short_is_an_error(sockets: Sockets, file: OpenFile) -> None:
     span = Span(file.fd, 4_999_990, 5_000_010, file)
+    assert push(sockets[0].fileno(), span) == 10
     with pytest.raises(FileUnreadable, match="ends at 5000000"):
         push(sockets[0].fileno(), span)
     assert span.offset == 5_000_000
