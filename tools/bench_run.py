@@ -5,7 +5,7 @@ each round begins with another target; servers are started anew for each round.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -77,13 +77,22 @@ class Runner:
         return samples, count
 
     def _run_round(self, cases: Sequence[Case], label: str, samples: Samples) -> None:
-        with self._run_warm(cases) as servers:
-            for case in cases:
-                for target in self._targets:
-                    if is_for(case, target):
-                        self._tell(f"{label}: {case.name}, {target.name}")
-                        sample = self._measure(case, target, servers)
-                        samples.setdefault((case.name, target.name), []).append(sample)
+        cold = [case for case in cases if _starts_cold(case)]
+        warm = [case for case in cases if not _starts_cold(case)]
+        with self._run_warm(warm) as servers:
+            self._run_cases(warm, label, servers, samples)
+        # No server of the warm cases is left, which may go on with what its clients did not await.
+        self._run_cases(cold, label, {}, samples)
+
+    def _run_cases(
+        self, cases: Sequence[Case], label: str, servers: Mapping[str, Server], samples: Samples
+    ) -> None:
+        for case in cases:
+            for target in self._targets:
+                if is_for(case, target):
+                    self._tell(f"{label}: {case.name}, {target.name}")
+                    sample = self._measure(case, target, servers)
+                    samples.setdefault((case.name, target.name), []).append(sample)
 
     @contextmanager
     def _run_warm(self, cases: Sequence[Case]) -> Iterator[dict[str, Server]]:
@@ -91,7 +100,7 @@ class Runner:
         servers: dict[str, Server] = {}
         with ExitStack() as stack:
             for target in self._targets:
-                if any(is_for(case, target) and not _starts_cold(case) for case in cases):
+                if any(is_for(case, target) for case in cases):
                     server = stack.enter_context(self._lab.run_target(target))
                     self._warm_up(server, target)
                     servers[target.name] = server
@@ -109,7 +118,7 @@ class Runner:
             # The mirror may still be storing it; what is warm comes from its disk.
             fetch(server.address, one, tls=tls)
 
-    def _measure(self, case: Case, target: Target, servers: dict[str, Server]) -> Sample:
+    def _measure(self, case: Case, target: Target, servers: Mapping[str, Server]) -> Sample:
         match case.work:
             case Cold():
                 return self._measure_cold(case.work, target)
