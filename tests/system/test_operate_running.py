@@ -197,6 +197,25 @@ def test_top_shows_lines_in_a_pipe_and_is_left_by_q(site: Site) -> None:
             assert shown.finish() == 0
 
 
+@contextmanager
+def drain_beside_download(
+    site: Site, upstream: ThreadedUpstream, image: Image
+) -> Iterator[tuple[Mirror, Terminal]]:
+    """Drain while a download stalls; behind the block it goes on, and all of it must come."""
+    gate = Gate()
+    upstream.upstream.fail(Fault(stall_at=200_000, gate=gate), kind="blob")
+    with site.start() as mirror, connect(mirror.address) as wire:
+        wire.send(request(f"/v2/{BUSYBOX}/blobs/{image.layers[0]}"))
+        head = wire.receive_head()
+        with terminal(site, "drain") as shown:
+            shown.wait_for("1 connections left")
+            yield mirror, shown
+            gate.open()
+            assert wire.receive_body(head) == LAYER
+            assert shown.finish() == 0
+        assert mirror.child.wait() == 0
+
+
 def test_top_waits_for_a_mirror_that_restarts(site: Site) -> None:
     with site.start() as mirror, terminal(site, "top") as shown:
         shown.wait_for("ready")
@@ -209,40 +228,22 @@ def test_top_waits_for_a_mirror_that_restarts(site: Site) -> None:
 def test_drain_finishes_what_is_under_way_and_sees_the_end(
     site: Site, upstream: ThreadedUpstream, image: Image
 ) -> None:
-    gate = Gate()
-    upstream.upstream.fail(Fault(stall_at=200_000, gate=gate), kind="blob")
-    with site.start() as mirror, connect(mirror.address) as wire:
-        wire.send(request(f"/v2/{BUSYBOX}/blobs/{image.layers[0]}"))
-        head = wire.receive_head()
-        with terminal(site, "drain") as shown:
-            shown.wait_for("1 connections left")
-            with connect(debug_url(mirror).removeprefix("http://")) as probe:
-                probe.send(request("/readyz"))
-                assert probe.receive().status == 503
-            gate.open()
-            assert wire.receive_body(head) == LAYER
-            assert shown.finish() == 0
-        assert "ended" in shown.shown
-        assert mirror.child.wait() == 0
+    with (
+        drain_beside_download(site, upstream, image) as (mirror, shown),
+        connect(debug_url(mirror).removeprefix("http://")) as probe,
+    ):
+        probe.send(request("/readyz"))
+        assert probe.receive().status == 503
+    assert "ended" in shown.shown
 
 
 def test_a_first_signal_after_a_drain_cuts_nothing(
     site: Site, upstream: ThreadedUpstream, image: Image
 ) -> None:
     """An orchestrator sends it when its hook before the stop has drained."""
-    gate = Gate()
-    upstream.upstream.fail(Fault(stall_at=200_000, gate=gate), kind="blob")
-    with site.start() as mirror, connect(mirror.address) as wire:
-        wire.send(request(f"/v2/{BUSYBOX}/blobs/{image.layers[0]}"))
-        head = wire.receive_head()
-        with terminal(site, "drain") as shown:
-            shown.wait_for("1 connections left")
-            mirror.child.signal(signal.SIGTERM)
-            mirror.child.wait_for("signal name=SIGTERM")
-            gate.open()
-            assert wire.receive_body(head) == LAYER
-            assert shown.finish() == 0
-        assert mirror.child.wait() == 0
+    with drain_beside_download(site, upstream, image) as (mirror, _):
+        mirror.child.signal(signal.SIGTERM)
+        mirror.child.wait_for("signal name=SIGTERM")
 
 
 def test_another_machines_mirror_is_reached_by_its_url_and_token(
