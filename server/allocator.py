@@ -8,7 +8,9 @@ import ctypes
 # From glibc's malloc.h; see mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_MMAP_BYTES = 4 << 20
+# More than any piece, and less than the table of interned strings (1.9 MB), which Python makes anew
+# every so many paths of files: in the heap it left a hole that small things filled, for each time.
+_MMAP_BYTES = 1 << 20
 _TRIM_BYTES = 16 << 20
 
 

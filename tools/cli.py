@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,16 +17,7 @@ import click
 from server.config import ConfigError, load, to_yaml
 from server.config_render import render
 from server.settings import LogFormat, ServerSettings
-from tools.adopt import adopt
-from tools.drain import drain
-from tools.healthcheck import healthcheck
-from tools.inspect_index import inspect_index
-from tools.operate import pin, purge, unpin
 from tools.options import exit_with
-from tools.status import status
-from tools.top import top
-from tools.verify_digests import verify_digests
-from tools.warm import warm
 
 _FILE = click.Path(path_type=Path)
 _config_argument = click.argument("config_argument", metavar="[CONFIG]", required=False, type=_FILE)
@@ -37,7 +29,39 @@ _data_option = click.option(
 )
 
 
-@click.group()
+# The other commands: where each is. `_Commands` imports what is asked for and no more, since a
+# server that runs for months need not hold tables and progress bars in memory.
+_PLACES = {
+    "adopt": "tools.adopt:adopt",
+    "drain": "tools.drain:drain",
+    "healthcheck": "tools.healthcheck:healthcheck",
+    "inspect-index": "tools.inspect_index:inspect_index",
+    "pin": "tools.operate:pin",
+    "purge": "tools.operate:purge",
+    "status": "tools.status:status",
+    "top": "tools.top:top",
+    "unpin": "tools.operate:unpin",
+    "verify-digests": "tools.verify_digests:verify_digests",
+    "warm": "tools.warm:warm",
+}
+
+
+class _Commands(click.Group):
+    """The commands of this module and, imported when they are asked for, those of `_PLACES`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_PLACES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _PLACES:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _PLACES[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands)
 @click.version_option(version("moorage"), prog_name="moorage")
 def main() -> None:
     """A pull-through mirror for container registries.
@@ -120,19 +144,3 @@ def _print_settings(settings: ServerSettings, *, is_json: bool) -> None:
     click.echo(to_yaml(render(settings)), nl=False)
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
-
-
-for command in (
-    adopt,
-    drain,
-    healthcheck,
-    inspect_index,
-    pin,
-    purge,
-    status,
-    top,
-    unpin,
-    verify_digests,
-    warm,
-):
-    main.add_command(command)

@@ -46,6 +46,35 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert shown.stdout == f"moorage, version {importlib.metadata.version('moorage')}\n"
 
 
+def test_help_names_every_command() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    commands = shown.stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in commands if line.startswith("  ") and line[2] != " "] == [
+        "adopt",
+        "check-config",
+        "drain",
+        "healthcheck",
+        "inspect-index",
+        "pin",
+        "purge",
+        "serve",
+        "status",
+        "top",
+        "unpin",
+        "verify-digests",
+        "warm",
+    ]
+
+
+def test_what_serves_has_nothing_in_memory_that_only_other_commands_need() -> None:
+    program = "import sys, tools.cli, server.app; print('rich' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
 def test_check_config_prints_what_would_be_used_with_secrets_masked(file: Path) -> None:
     checked = run("check-config", file)
     assert checked.returncode == 0
