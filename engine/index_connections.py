@@ -37,7 +37,11 @@ _PRAGMAS_WRITER = (
     # A burst's WAL is cut down again to SQLite's usual size (1,000 pages).
     "PRAGMA journal_size_limit = 4096000",
 )
-_PRAGMAS_READER = ("PRAGMA query_only = ON",)
+_PRAGMAS_READER = (
+    "PRAGMA query_only = ON",
+    # In KiB. The kernel has the file's pages, too; SQLite would keep 2 MB of a large index.
+    "PRAGMA cache_size = -256",
+)
 
 
 class Replacement(Protocol):
