@@ -86,6 +86,7 @@ _SET_BLOCKS = """
 _DISK_BYTES = "SELECT disk_bytes FROM usage"
 
 _QUEUES = {Order.BY_NEW: Queue.NEW, Order.BY_MAIN: Queue.MAIN}
+_QUEUES_BY_NAME = {queue.value: queue for queue in Queue}
 
 
 class IndexEviction:
@@ -120,7 +121,7 @@ class IndexEviction:
         else:
             rows = await self._connections.read(_PAGE_BY_QUEUE, {**row, "queue": queue.value})
         return [
-            Candidate(Digest(digest), disk_bytes, used_at, Queue(name), *rest)
+            Candidate(Digest(digest), disk_bytes, used_at, _QUEUES_BY_NAME[name], *rest)
             for digest, disk_bytes, used_at, name, *rest in rows
         ]
 

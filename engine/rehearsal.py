@@ -6,7 +6,6 @@ got yet, and the place where a policy that keeps one (SIEVE) would go on.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from engine.eviction import Guard, Sweep, Ttls, Victim, plan_expired
 from engine.index_eviction import IndexEviction
@@ -48,8 +47,7 @@ class Rehearsal:
                 yield victim
 
     def _note(self, move: Move) -> None:
-        self._moved[move.digest] = replace(
-            self._seen[move.digest],
+        self._moved[move.digest] = self._seen[move.digest]._replace(
             queue=move.queue,
             queued_at=move.queued_at,
             reuse_count=move.reuse_count,

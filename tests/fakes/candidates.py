@@ -1,7 +1,6 @@
 """Candidates in memory, read by pages as eviction reads the index."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from engine.eviction import Step, Sweep
 from engine.names import Digest
@@ -59,8 +58,7 @@ class Pool:
         for victim in step.victims:
             self.evicted.append(self.candidates.pop(victim.digest))
         for move in step.moves:
-            self.candidates[move.digest] = replace(
-                self.candidates[move.digest],
+            self.candidates[move.digest] = self.candidates[move.digest]._replace(
                 queue=move.queue,
                 queued_at=move.queued_at,
                 reuse_count=move.reuse_count,
