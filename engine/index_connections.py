@@ -37,11 +37,10 @@ _PRAGMAS_WRITER = (
     # A burst's WAL is cut down again to SQLite's usual size (1,000 pages).
     "PRAGMA journal_size_limit = 4096000",
 )
-_PRAGMAS_READER = (
-    "PRAGMA query_only = ON",
-    # In KiB. The kernel has the file's pages, too; SQLite would keep 2 MB of a large index.
-    "PRAGMA cache_size = -256",
-)
+# 256 KiB. The kernel has the file's pages, too; SQLite would keep 2 MB of a large index for each
+# connection, and malloc those of one that is closed for the thread that had it.
+_SMALL_CACHE = "PRAGMA cache_size = -256"
+_PRAGMAS_READER = ("PRAGMA query_only = ON", _SMALL_CACHE)
 
 
 class Replacement(Protocol):
@@ -219,6 +218,7 @@ def _connect_apart(path: Path, options: str) -> Iterator[sqlite3.Connection]:
     """A connection of its own, for reads that take long: those of the two never wait for it."""
     address = f"{path.absolute().as_uri()}?{options}"
     with closing(sqlite3.connect(address, uri=True)) as connection:
+        connection.execute(_SMALL_CACHE)
         yield connection
 
 
@@ -250,4 +250,5 @@ def back_up(path: Path, target: Path) -> None:
         _connect_apart(path, "mode=ro") as connection,
         closing(sqlite3.connect(target)) as copy,
     ):
+        copy.execute(_SMALL_CACHE)
         connection.backup(copy)

@@ -6,6 +6,8 @@ over requests, so that a step of the allocator's does not count as a trend.
 
 import http.client
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -34,6 +36,34 @@ def leak(self, *args):
     leaked.append(bytearray(1024))
     return note(self, *args)
 log.AccessLog.exchange_over = leak
+"""
+
+# What SQLite had in a thread stays in that thread's part of the heap.
+SNAPSHOTS = """
+import os, sqlite3, sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from engine.index_connections import back_up, find_damage
+from server.allocator import keep_large_pieces
+from tests.system.test_memory import resident_bytes
+
+def snap():
+    back_up(path, path.with_suffix(".copy"))
+    assert find_damage(path.with_suffix(".copy"), is_closed=True) is None
+    path.with_suffix(".copy").unlink()
+
+path = Path(sys.argv[1])
+with closing(sqlite3.connect(path)) as connection, connection:
+    connection.execute("CREATE TABLE t (x)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(bytes(1000),)] * 8000)
+keep_large_pieces()
+snap()
+before = resident_bytes(os.getpid())
+pools = [ThreadPoolExecutor(1) for _ in range(4)]
+for pool in pools:
+    pool.submit(snap).result()
+print(resident_bytes(os.getpid()) - before)
 """
 
 
@@ -99,3 +129,10 @@ def test_a_leak_of_a_kilobyte_a_request_would_be_found(tmp_path: Path) -> None:
         run_mirror(tmp_path / "mirror", thread.upstream.url, PYTHONPATH=str(tmp_path)) as mirror,
     ):
         assert slope(churn(mirror, thread)) > 1.5 * MAX_SLOPE
+
+
+def test_snapshots_by_one_thread_and_another_leave_little_in_each(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SNAPSHOTS, tmp_path / "index"], capture_output=True, check=True
+    )
+    assert float(done.stdout) < 4 * 1_500_000
