@@ -125,7 +125,7 @@ class Intake:
             offset = 0
             while piece := self._read(source_fd, offset):
                 hasher.update(piece)
-                write_all(fd, piece, offset)
+                write_all(fd, [piece], offset)
                 offset += len(piece)
 
     def _hash(self, source_fd: int, temporary: Path, hasher: Hasher) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from engine.names import DIGEST_HEX_CHARS, Digest, is_digest
 T = TypeVar("T")
 
 _BLOB_MODE = 0o444
+_MAX_PARTS = os.sysconf("SC_IOV_MAX")  # that one call can write
 TEMPORARY_SUFFIX = ".tmp"
 _SHARD = re.compile(r"[a-f0-9]{2}", re.ASCII)
 
@@ -105,21 +106,21 @@ class BlobDirectory:
     def list_shard(self, algorithm: str, shard: str) -> Shard:
         """List the blobs whose hex begins with the two characters `shard`, and what is foreign."""
         path = self.layout.shard_path(algorithm, shard)
-        with map_exceptions(f"list {path}"):
-            try:
-                entries = list(os.scandir(path))
-            except (FileNotFoundError, NotADirectoryError):
-                entries = []
-        names = {
-            entry.name: entry.is_file(follow_symlinks=False)
-            and entry.name.startswith(shard)
-            and is_digest(f"{algorithm}:{entry.name}")
-            for entry in entries
-        }
-        return Shard(
-            digests={Digest(f"{algorithm}:{name}") for name, is_blob in names.items() if is_blob},
-            foreign=[str(path / name) for name, is_blob in names.items() if not is_blob],
-        )
+        found = Shard(set(), [])
+        # One entry at a time: a list of them would be the most memory that a start ever takes.
+        with (
+            map_exceptions(f"list {path}"),
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(path) as entries,
+        ):
+            for entry in entries:
+                digest = f"{algorithm}:{entry.name}"
+                is_file = entry.is_file(follow_symlinks=False)
+                if is_file and entry.name.startswith(shard) and is_digest(digest):
+                    found.digests.add(Digest(digest))
+                else:
+                    found.foreign.append(str(path / entry.name))
+        return found
 
     def list_shard_paths(self) -> list[Path]:
         """List the directories that hold blobs."""
@@ -175,7 +176,7 @@ class BlobDirectory:
         temporary = Path(name)
         try:
             try:
-                write_all(descriptor, body, 0)
+                write_all(descriptor, [body], 0)
             finally:
                 with map_exceptions(f"close {temporary}"):
                     os.close(descriptor)
@@ -250,13 +251,27 @@ def truncate(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
 
 
-def write_all(descriptor: int, data: bytes, offset: int) -> None:
-    """Write all of `data` at `offset`."""
+def write_all(descriptor: int, parts: Iterable[bytes], offset: int) -> None:
+    """Write all of `parts`, one behind the other, from `offset` on.
+
+    As few calls as can be: the kernel keeps what one call writes in folios as large as it can, and
+    a page of a large folio costs less to send.
+    """
     with map_exceptions("write to a partial"):
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(descriptor, view, offset)
-            view, offset = view[count:], offset + count
+        rest = [memoryview(part) for part in parts]
+        while rest:
+            count = os.pwritev(descriptor, rest[:_MAX_PARTS], offset)
+            offset += count
+            rest = _skip(rest, count)
+
+
+def _skip(parts: list[memoryview], count_bytes: int) -> list[memoryview]:
+    """Return what is left of `parts` behind its first bytes."""
+    for number, part in enumerate(parts):
+        if count_bytes < len(part):
+            return [part[count_bytes:], *parts[number + 1 :]]
+        count_bytes -= len(part)
+    return []
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:

@@ -13,7 +13,10 @@ from engine.index_rows import Row, blob_row
 from engine.index_writer import Statement
 from engine.names import Digest
 
-_LIST_SHARD = "SELECT digest FROM blob WHERE digest >= :first AND digest < :beyond"
+_LIST_SHARD = """
+    SELECT digest FROM blob WHERE digest > :after AND digest < :beyond ORDER BY digest LIMIT :limit
+"""
+_PAGE_ROWS = 512
 _HAS_ANY = "SELECT 1 FROM blob WHERE digest >= :first AND digest < :beyond LIMIT 1"
 # Found to be on disk, and not to be in the index: never fetched by anybody as far as is known. A
 # row that is there says more, one that is being evicted too.
@@ -65,10 +68,16 @@ class IndexUpkeep:
 
     async def list_shard(self, algorithm: str, shard: str) -> set[Digest]:
         """All digests whose hex begins with the two characters `shard`, being evicted or not."""
-        first = f"{algorithm}:{shard}"
+        after = f"{algorithm}:{shard}"  # shorter than any digest that begins so
         # "g" comes after every hexadecimal character.
-        rows = await self._connections.read(_LIST_SHARD, {"first": first, "beyond": f"{first}g"})
-        return {Digest(digest) for (digest,) in rows}
+        asked: Row = {"beyond": f"{after}g", "limit": _PAGE_ROWS}
+        digests: set[Digest] = set()
+        while True:
+            rows = await self._connections.read(_LIST_SHARD, {"after": after, **asked})
+            digests.update(Digest(digest) for (digest,) in rows)
+            if len(rows) < _PAGE_ROWS:
+                return digests
+            (after,) = rows[-1]
 
     async def has_any(self, algorithm: str) -> bool:
         """Whether there is a row of an algorithm."""

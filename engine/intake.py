@@ -186,8 +186,6 @@ def _error_of(work: Callable[[], None]) -> StorageError | None:
 
 def _write_and_hash(fd: int, parts: Sequence[bytes], offset: int, hasher: Hasher) -> None:
     """Raises `StorageError`; then nothing was hashed."""
-    for part in parts:
-        blobdir.write_all(fd, part, offset)
-        offset += len(part)
+    blobdir.write_all(fd, parts, offset)
     for part in parts:
         hasher.update(part)

@@ -140,7 +140,7 @@ class SocketFlow:
             span.release()
         elif self._queue:
             self._queue.append(span)
-        elif not self._push(span):
+        elif not self._push_span(span):
             self._block(span)
 
     async def wait_drained(self) -> None:
@@ -183,24 +183,26 @@ class SocketFlow:
         self.sent_bytes += sent
         return sent
 
-    def _push(self, item: memoryview | Span) -> bool:
-        """Send what the socket takes of `item`; return whether nothing of it is left to send."""
-        if not isinstance(item, Span):
-            sent = self._send(item)
-            if sent == len(item):
-                return True
-            self._queue[0] = item[sent:]
-            return False
+    def _push_bytes(self, data: memoryview) -> bool:
+        """As `_push_span`, of the first bytes in the queue."""
+        sent = self._send(data)
+        if sent == len(data):
+            return True
+        self._queue[0] = data[sent:]
+        return False
+
+    def _push_span(self, span: Span) -> bool:
+        """Send what the socket takes of `span`; return whether nothing of it is left to send."""
         try:
-            self.sent_bytes += push(self._sock.fileno(), item)
+            self.sent_bytes += push(self._sock.fileno(), span)
         except FileUnreadable:
             logger.exception("sendfile failed")
             self._break()
         except OSError:
             self._break()  # the client has gone, which is normal
-        if item.offset < item.end and not self.is_broken:
+        if span.offset < span.end and not self.is_broken:
             return False
-        item.release()
+        span.release()
         return True
 
     def _block(self, rest: memoryview | Span) -> None:
@@ -209,14 +211,16 @@ class SocketFlow:
 
     def _on_writable(self) -> None:
         queue = self._queue
-        while queue and self._push(queue[0]):
+        while queue:
+            first = queue[0]
+            if not (self._push_span(first) if isinstance(first, Span) else self._push_bytes(first)):
+                return
             if queue:  # a break has emptied it
                 queue.popleft()
-        if not queue:
-            if not self.is_broken:
-                self._loop.remove_writer(self._sock.fileno())
-                self._wake()
-            self._ready()
+        if not self.is_broken:
+            self._loop.remove_writer(self._sock.fileno())
+            self._wake()
+        self._ready()
 
     def _break(self) -> None:
         """Give up output: release what waits, wake who waits."""

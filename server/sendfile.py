@@ -27,22 +27,22 @@ class Span:
     open until the span is sent or dropped.
     """
 
-    __slots__ = ("_file", "end", "fd", "offset")
+    __slots__ = ("end", "fd", "file", "offset")
 
     def __init__(self, fd: int, start: int, end: int, file: OpenFile | None = None) -> None:
         self.fd = fd
         self.offset = start
         self.end = end
-        self._file = file
+        self.file = file
 
     @property
     def is_revoked(self) -> bool:
         """Whether the file's bytes have proved wrong."""
-        return self._file is not None and self._file.is_revoked
+        return self.file is not None and self.file.is_revoked
 
     def release(self) -> None:
         """Let go of the file. Idempotent."""
-        file, self._file = self._file, None
+        file, self.file = self.file, None
         if file is not None:
             file.release()
 
@@ -52,20 +52,24 @@ def push(socket_fd: int, span: Span) -> int:
 
     Raises `FileUnreadable` and the socket's own OSErrors; a full socket is not an error.
     """
-    start = span.offset
-    stop = min(span.end, start + TURN_BYTES)
-    if span.is_revoked:
+    # No calls but the one: between two turns of a download the processor's caches forget our code,
+    # so that each function more is read from memory again.
+    start, file = span.offset, span.file
+    count = span.end - start
+    if count > TURN_BYTES:
+        count = TURN_BYTES
+    if file is not None and file.is_revoked:
         raise FileUnreadable(f"it was quarantined, and sent up to {start}")
     try:
         # What is taken in part has filled the socket: to ask again would cost a call to hear so.
-        sent = os.sendfile(socket_fd, span.fd, start, stop - start)
+        sent = os.sendfile(socket_fd, span.fd, start, count)
     except BlockingIOError:
         return 0
     except OSError as exc:
         if exc.errno == errno.EIO:
             raise FileUnreadable(f"reading failed at {start}") from exc
         raise
-    if sent == 0 < stop - start:
+    if sent == 0 < count:
         raise FileUnreadable(f"the file ends at {start}, not at {span.end}")
     span.offset += sent
     return sent

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,36 @@ def directory(tmp_path: Path) -> BlobDirectory:
     return directory
 
 
+@pytest.fixture
+def partial_fd(directory: BlobDirectory) -> Iterator[int]:
+    fd = directory.open_partial(DIGEST)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("most_bytes", [1, 2, 3, 7, 100])
+def test_parts_are_written_whole_however_much_the_disk_takes_at_a_time(
+    partial_fd: int, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    def take_some(fd: int, parts: Sequence[memoryview], offset: int) -> int:
+        return os.pwrite(fd, b"".join(parts)[:most_bytes], offset)
+
+    monkeypatch.setattr(os, "pwritev", take_some)
+    write_all(partial_fd, [b"", b"abc", b"d", b"", b"efg", b""], 2)
+    assert read_at(partial_fd, 100, 0) == b"\0\0abcdefg"
+
+
+def test_more_parts_are_written_than_one_call_takes(partial_fd: int) -> None:
+    parts = [bytes([number % 256]) for number in range(5_000)]
+    write_all(partial_fd, parts, 0)
+    assert read_at(partial_fd, 10_000, 0) == b"".join(parts)
+
+
 def test_a_partial_becomes_a_read_only_blob_by_commit(
     directory: BlobDirectory, tmp_path: Path
 ) -> None:
     fd = directory.open_partial(DIGEST)
-    write_all(fd, BODY, 0)
+    write_all(fd, [BODY], 0)
     assert size_of(fd) == len(BODY)
     directory.commit(DIGEST)
     assert read_at(fd, 100, 0) == BODY  # who had it open goes on

@@ -93,7 +93,7 @@ async def test_a_pull_survives_a_disk_that_fails_at_any_call(
             assert open_files() == []
             if not has_failed:
                 break
-    assert failed >= {"open", "mkstemp", "pwrite", "fsync", "fchmod", "mkdir", "rename", "_apply"}
+    assert failed >= {"open", "mkstemp", "pwritev", "fsync", "fchmod", "mkdir", "rename", "_apply"}
 
 
 @CODES
@@ -111,7 +111,7 @@ async def test_a_disk_that_fails_in_the_middle_costs_no_second_download(
         everyone_is_here.open()
         reads = (read_lookup(cache, lookup) for lookup in lookups)
         assert await asyncio.gather(*reads) == [LAYER] * 20
-        assert disk.failed[0] == "pwrite"
+        assert disk.failed[0] == "pwritev"
         assert upstream.count(kind="blob") == 1
 
 

@@ -45,12 +45,12 @@ class Disk:
         self.write_all = blobdir.write_all
         monkeypatch.setattr(blobdir, "write_all", self._write)
 
-    def _write(self, fd: int, data: bytes, offset: int) -> None:
+    def _write(self, fd: int, parts: list[bytes], offset: int) -> None:
         self.began.release()
         assert self.is_free.wait(30)
         if self.error is not None:
             raise self.error
-        self.write_all(fd, data, offset)
+        self.write_all(fd, parts, offset)
 
 
 class Bench:

@@ -20,7 +20,7 @@ class Trace:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
-        self._wrap(monkeypatch, os, "pwrite", lambda fd, *_: f"write {named(fd)}")
+        self._wrap(monkeypatch, os, "pwritev", lambda fd, *_: f"write {named(fd)}")
         self._wrap(monkeypatch, os, "fsync", lambda fd: f"sync {named(fd)}")
         self._wrap(monkeypatch, Path, "rename", lambda path, to: f"rename {path.name} {to.name}")
         self._wrap(monkeypatch, WriterConnection, "_apply", _describe_rows)

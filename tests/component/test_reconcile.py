@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from engine import index_upkeep
-from engine.blobdir import BlobDirectory
+from engine.blobdir import BlobDirectory, FoundFile
 from engine.index import Index
 from engine.index_upkeep import IndexUpkeep
 from engine.layout import Layout
 from engine.names import Digest
-from engine.reconcile import Reconciler
+from engine.reconcile import Reconciler, adopt_record
 from tests.component.index_examples import HERE, blob_of, digest_of, link_of
 from tests.fakes.caches import BUSYBOX, read_blob
 from tests.fakes.damage import blob_path, lose_index, query
@@ -70,6 +70,18 @@ def write(site: Site, count: int, seed: int = 0) -> set[Digest]:
         site.directory.write_blob(digest, body)
         digests.add(digest)
     return digests
+
+
+@pytest.mark.parametrize("page_rows", [1, 3, 4, 512])
+async def test_a_shard_is_listed_whole_whatever_a_page_holds(
+    site: Site, monkeypatch: pytest.MonkeyPatch, page_rows: int
+) -> None:
+    monkeypatch.setattr(index_upkeep, "_PAGE_ROWS", page_rows)
+    shard = {Digest(f"sha256:ab{number:062x}") for number in range(12)}
+    others = {Digest(f"sha256:{shard}{'f' * 62}") for shard in ("aa", "ac")}
+    file = FoundFile(1, 0.0, 0.0)
+    await site.upkeep.adopt([adopt_record(digest, file, 0.0) for digest in shard | others])
+    assert await site.upkeep.list_shard("sha256", "ab") == shard
 
 
 async def test_files_without_rows_get_them_untrusted_and_private(site: Site) -> None:
@@ -199,7 +211,7 @@ async def test_twenty_thousand_files_are_rebuilt_and_requests_are_served_meanwhi
 
 @pytest.mark.parametrize("sql", ["_LIST_SHARD", "_HAS_ANY", "_PAGE"])
 async def test_no_piece_of_upkeep_walks_the_whole_index(site: Site, sql: str) -> None:
-    names = ("first", "beyond", "stored_at", "digest", "limit")
+    names = ("first", "after", "beyond", "stored_at", "digest", "limit")
     parameters = dict.fromkeys(names, 1)
     with closing(sqlite3.connect(site.data / "index.sqlite3")) as connection:
         statement = f"EXPLAIN QUERY PLAN {getattr(index_upkeep, sql)}"

@@ -32,7 +32,7 @@ class FailingDisk:
         self._code = code
         self._first = 0
         self._last = 0
-        for name in ("open", "pwrite", "fsync", "fchmod", "ftruncate"):
+        for name in ("open", "pwritev", "fsync", "fchmod", "ftruncate"):
             self._wrap(patch, os, name)
         for name in ("mkdir", "unlink", "rename"):
             self._wrap(patch, Path, name)

@@ -42,7 +42,7 @@ class Fuse:
 
 def arm(fuse: Fuse) -> None:
     """Put the fuse into every door to the disk."""
-    for name in ("pwrite", "fsync", "fchmod", "ftruncate"):
+    for name in ("pwritev", "fsync", "fchmod", "ftruncate"):
         setattr(os, name, fuse.wrap(getattr(os, name)))
     for name in ("mkdir", "unlink", "rename"):
         setattr(Path, name, fuse.wrap(getattr(Path, name)))
