@@ -120,7 +120,11 @@ class Intake:
         if error is not None:
             await self.stop_storing(error)
             return
+        is_first = self._fill.written_bytes == 0
         self._begin()
+        if is_first and self._fill.written_bytes > 0:
+            # Who waits for it goes first: upstream's next piece takes the loop as long again.
+            await asyncio.sleep(0)
         while self._job is not None and self._parts_bytes >= PIECE_BYTES:
             await asyncio.wait({self._job.future})
         await self._mind_error()

@@ -34,6 +34,7 @@ class Upkeep:
         custody, blob_directory = store.custody, store.blob_directory
         self._store = store
         self._was_replaced = store.index.connections.was_replaced
+        self._is_closed = False
         self._snapshots = Snapshots(store.index.connections, layout)
         self._index = IndexEviction(store.index.connections)
         self._reconciler = Reconciler(custody.upkeep, blob_directory)
@@ -63,6 +64,9 @@ class Upkeep:
 
     async def aclose(self) -> None:
         """Stop, and leave a snapshot of everything. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         tasks = (*self._tasks, self._scrubbing)
         for task in tasks:
             task.cancel()
@@ -72,6 +76,8 @@ class Upkeep:
             await self._snapshots.take_once()
         except StorageError as exc:
             log.error("damaged index not replaced cause=%s action=done at the next start", exc)
+        finally:
+            self._snapshots.close()
 
     async def _keep_agreeing(self) -> None:
         if not self._store.space.blobs.is_known:

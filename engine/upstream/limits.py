@@ -33,5 +33,6 @@ class Limits:
     max_list_bytes: int = 64 * 1024 * 1024  # all pages of tags or referrers
     max_error_bytes: int = 64 * 1024
     max_remembered: int = 10_000  # repositories' challenges, and tokens
-    # aiohttp stops reading at twice as much, so most pieces have 64 to 256 KiB, the largest 0.5 MB.
-    read_buffer_bytes: int = 128 * 1024
+    # aiohttp stops reading at twice as much. uvloop reads up to 256,000 bytes at a time, so this is
+    # one read in a turn of the loop: with a second one all others would wait twice as long.
+    read_buffer_bytes: int = 64 * 1024

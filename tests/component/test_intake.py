@@ -118,6 +118,15 @@ async def test_the_first_bytes_do_not_wait_for_a_large_piece(tmp_path: Path) -> 
         assert bench.fill.written_bytes == 100
 
 
+async def test_who_waits_for_the_first_piece_goes_before_the_second(tmp_path: Path) -> None:
+    async with bench_for(tmp_path) as bench:
+        bench.fill.open(len(DATA))
+        waiting = asyncio.create_task(bench.reader.wait_open())
+        await asyncio.sleep(0)  # it waits from now on
+        await bench.intake.take(PARTS[0])
+        assert waiting.done()
+
+
 async def test_a_slow_disk_makes_upstream_wait_behind_a_piece(tmp_path: Path, disk: Disk) -> None:
     async with bench_for(tmp_path) as bench:
         disk.is_free.clear()

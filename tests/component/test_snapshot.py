@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -72,6 +73,29 @@ async def test_nothing_is_copied_where_nothing_changed(tmp_path: Path) -> None:
         assert await snapshots.take_once()
     finally:
         await index.aclose()
+
+
+async def test_one_thread_makes_all_copies_and_inspections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = list[str]()
+
+    def look(path: Path, *, is_closed: bool = False) -> str | None:
+        threads.append(threading.current_thread().name)
+        return find_damage(path, is_closed=is_closed)
+
+    monkeypatch.setattr(snapshot, "find_damage", look)
+    layout = Layout(tmp_path)
+    index = await Index.open(layout.index_path)
+    try:
+        snapshots = Snapshots(index.connections, layout)
+        for number in range(5):
+            await index.commit_blob(HERE, blob_of(number), link_of(number))
+            assert await snapshots.take_once()
+        await snapshots.inspect_once()
+    finally:
+        await index.aclose()
+    assert threads == ["snapshot_0"] * 6
 
 
 async def test_it_is_one_moment_of_an_index_that_is_written_all_the_while(tmp_path: Path) -> None:
