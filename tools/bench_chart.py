@@ -52,6 +52,8 @@ def figure_of(case: CaseReport, result: Result) -> str:
             return f"{figures.mb_s:,.0f} MB/s"
         case "s":
             return f"{figures.elapsed_s:.2f} s"
+        case "CPU s/GB":
+            return f"{figures.cpu_s_per_gb:.3f} CPU s/GB"
         case _:
             return f"p99 {figures.p99_ms:.2f} ms"
 

@@ -61,6 +61,7 @@ class Metric(Enum):
     THROUGHPUT = "MB/s"
     TIME = "s"
     P99 = "p99 ms"
+    CPU = "CPU s/GB"
 
 
 def measure(metric: Metric, sample: Sample) -> float:
@@ -74,6 +75,8 @@ def measure(metric: Metric, sample: Sample) -> float:
             return sample.elapsed_s
         case Metric.P99:
             return sample.p99_s * 1e3
+        case Metric.CPU:
+            return sample.cpu_s_per_gb
 
 
 def compare(metric: Metric, ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
@@ -81,7 +84,7 @@ def compare(metric: Metric, ours: Sequence[Sample], theirs: Sequence[Sample]) ->
     ratios = []
     for our, their in zip(ours, theirs, strict=True):
         a, b = measure(metric, our), measure(metric, their)
-        if metric in (Metric.TIME, Metric.P99):
+        if metric in (Metric.TIME, Metric.P99, Metric.CPU):
             a, b = b, a
         ratios.append(a / b if b else float("inf"))
     return median(ratios)

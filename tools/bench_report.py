@@ -120,7 +120,7 @@ def _cells(figures: Figures) -> list[str]:
         f"{figures.p50_ms:.2f}",
         f"{figures.p99_ms:.2f}",
         f"{figures.first_byte_ms:.1f}",
-        f"{figures.cpu_s_per_gb:.2f}",
+        f"{figures.cpu_s_per_gb:.3f}",
         f"{figures.cpu_s_per_10k:.2f}",
         f"{figures.peak_rss_mib:.0f}",
         f"{figures.upstream_count:.0f}",

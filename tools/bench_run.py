@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tools.bench_cases import Case, Cold, Crowded, Noise, Paced, Warm, Who, fresh_tag
+from tools.bench_cases import Case, Cold, Crowded, Noise, Paced, Taken, Warm, Who, fresh_tag
 from tools.bench_certificate import make_context
 from tools.bench_content import MIB
 from tools.bench_lab import Client, Lab
@@ -139,7 +139,7 @@ class Runner:
         upstream_count = self._lab.count_upstream() - before
         return msgspec.structs.replace(sample, upstream_count=upstream_count)
 
-    def _measure_warm(self, work: Warm | Paced | Crowded, server: Server) -> Sample:
+    def _measure_warm(self, work: Warm | Paced | Taken | Crowded, server: Server) -> Sample:
         match work:
             case Warm():
                 return self._lab.observe(
@@ -147,6 +147,12 @@ class Runner:
                 )
             case Paced():
                 return self._measure_paced(work, server)
+            case Taken():
+                clients = [[[work.asked]]] * work.client_count
+                plan = Plan(server.address, clients, work.pace_bytes_s, self._seconds)
+                return self._lab.observe(
+                    server, lambda: _read_pull(self._lab.start_client("bench_pull", plan))
+                )
             case Crowded():
                 return self._measure_crowded(work, server)
 

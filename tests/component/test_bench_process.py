@@ -48,7 +48,7 @@ def test_time_and_memory_are_those_of_the_child_and_its_children(tmp_path: Path)
     try:
         child.wait_for("(ready)")
         inner = family(child.pid)[1]
-        assert cpu_s(child.pid) >= 0.1  # spent 0.2, which the kernel tells in ticks of 0.01
+        assert cpu_s(child.pid) >= 0.2
         assert peak_rss_bytes(child.pid) >= 64 * 2**20
         reset_peak_rss(child.pid)
         assert peak_rss_bytes(child.pid) >= 64 * 2**20  # it still has it

@@ -26,10 +26,11 @@ def sample(count: int = 1_000, elapsed_s: float = 1.0, **more: float) -> Sample:
         (Metric.THROUGHPUT, 500.0),
         (Metric.TIME, 2.0),
         (Metric.P99, 30.0),
+        (Metric.CPU, 4.0),
     ],
 )
 def test_each_metric_is_in_its_unit(metric: Metric, figure: float) -> None:
-    assert measure(metric, sample(elapsed_s=2.0, p99_s=0.03)) == pytest.approx(figure)
+    assert measure(metric, sample(elapsed_s=2.0, p99_s=0.03, cpu_s=4.0)) == pytest.approx(figure)
 
 
 def test_costs_are_by_gigabyte_and_by_ten_thousand_requests() -> None:
@@ -40,7 +41,8 @@ def test_costs_are_by_gigabyte_and_by_ten_thousand_requests() -> None:
 
 
 def test_a_ratio_above_one_means_better_whatever_the_metric() -> None:
-    fast, slow = sample(2_000, 0.5, p99_s=0.01), sample(1_000, 1.0, p99_s=0.02)
+    fast = sample(2_000, 0.5, p99_s=0.01, cpu_s=1.0)
+    slow = sample(1_000, 1.0, p99_s=0.02, cpu_s=1.0)
     for metric in Metric:
         assert compare(metric, [fast], [slow]) > 1
         assert compare(metric, [slow], [fast]) < 1
