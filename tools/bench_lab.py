@@ -4,6 +4,7 @@ Invariant: servers that are measured have one processor, everything else has ano
 started has ended, and all files are gone, when the lab is closed.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -61,6 +62,8 @@ class Lab:
     def run_target(self, target: Target, *, is_limited: bool = False) -> Iterator[Server]:
         """Run a target that has nothing yet; its files are gone afterwards."""
         directory = self._new_directory(target.name)
+        # The kernel is not to write what others have left to write while this one is measured.
+        os.sync()
         address = self._relay_address if is_limited else self._upstream.address
         try:
             with target.launch(directory, self.cpus.server, f"http://{address}") as server:
