@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -258,11 +259,12 @@ def write_all(descriptor: int, parts: Iterable[bytes], offset: int) -> None:
     a page of a large folio costs less to send.
     """
     with map_exceptions("write to a partial"):
-        rest = [memoryview(part) for part in parts]
-        while rest:
-            count = os.pwritev(descriptor, rest[:_MAX_PARTS], offset)
-            offset += count
-            rest = _skip(rest, count)
+        views = map(memoryview, parts)
+        while some := list(islice(views, _MAX_PARTS)):
+            while some:
+                count = os.pwritev(descriptor, some, offset)
+                offset += count
+                some = _skip(some, count)
 
 
 def _skip(parts: list[memoryview], count_bytes: int) -> list[memoryview]:

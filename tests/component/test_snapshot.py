@@ -59,6 +59,14 @@ async def test_one_is_taken_while_it_runs_if_something_changed(
         assert find_damage(tmp_path / "index.snapshot", is_closed=True) is None
 
 
+async def test_a_second_close_takes_no_second_snapshot(tmp_path: Path) -> None:
+    async with cache_before(tmp_path, MemoryUpstream()) as cache:
+        await cache._upkeep.aclose()
+        (tmp_path / "index.snapshot").unlink()
+        await cache._upkeep.aclose()
+    assert not (tmp_path / "index.snapshot").exists()
+
+
 async def test_nothing_is_copied_where_nothing_changed(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     index = await Index.open(layout.index_path)
