@@ -259,7 +259,7 @@ def write_all(descriptor: int, parts: Iterable[bytes], offset: int) -> None:
     a page of a large folio costs less to send.
     """
     with map_exceptions("write to a partial"):
-        views = map(memoryview, parts)
+        views = (memoryview(part) for part in parts)
         while some := list(islice(views, _MAX_PARTS)):
             while some:
                 count = os.pwritev(descriptor, some, offset)
