@@ -38,7 +38,9 @@ class Engine:
 
     def argv(self, program: str, *arguments: str) -> list[str]:
         places = ["--root", str(self.work / "store"), "--runroot", str(self.work / "run")]
-        return [program, *places, "--storage-driver", "overlay", *arguments]
+        # podman would rather have crun, where that is installed, which refuses hybrid cgroups.
+        runtime = ["--runtime", "runc"] if program == "podman" else []
+        return [program, *places, "--storage-driver", "overlay", *runtime, *arguments]
 
     def call(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
