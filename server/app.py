@@ -51,6 +51,7 @@ from server.protocol import Connection
 from server.reloader import Reloader, Reread
 from server.routes import Router
 from server.settings import Listener, ServerSettings
+from server.tcp_memory import open_tcp_memory
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ class Server:
             headers=settings.http.headers,
             limits=self._limits,
             observers=observers,
+            memory=stack.enter_context(open_tcp_memory()),
             # Whatever stands before the API has a say in each answer.
             is_alike=isinstance(handler, Api),
         )

@@ -17,6 +17,7 @@ from server.framing import HeadEnds
 from server.limits import Limits, Phase, Watch
 from server.repeats import Repeats
 from server.request import KnownHeads
+from server.tcp_memory import Memory, Plenty
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Endpoint:
         headers: tuple[tuple[str, str], ...] = (),
         limits: Limits | None = None,
         observers: tuple[Observer, ...] = (),
+        memory: Memory | None = None,
         is_alike: bool = False,
     ) -> None:
         """Needs a running loop.
@@ -70,6 +72,7 @@ class Endpoint:
         self.repeats = Repeats(is_used=is_alike)
         self.limits = limits or Limits()
         self.observers = observers
+        self.memory = memory or Plenty()
         self.is_draining = False
         self.connections: set[Peer] = set()
         self.loop = asyncio.get_running_loop()

@@ -19,16 +19,19 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from server.exchange import ClientGone
 from server.sendfile import FileUnreadable, Span, push
+from server.tcp_memory import MIN_QUEUE_BYTES, Memory
 
 logger = logging.getLogger(__name__)
 
 _MORE = socket.MSG_MORE
 _INT = struct.Struct("i")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+_TCP_NOTSENT_LOWAT = 25  # tcp(7); the socket module has no name for it
 
 
 def duplicate(socket_fd: int) -> socket.socket:
@@ -85,16 +88,22 @@ class Flow(Protocol):
 class SocketFlow:
     """A flow straight into a plain TCP or unix socket, which it owns."""
 
-    __slots__ = ("_is_closed", "_loop", "_queue", "_ready", "_sock", "_waiter", "is_broken",
-                 "sent_bytes")  # fmt: skip
+    __slots__ = ("_bound_bytes", "_is_closed", "_loop", "_memory", "_queue", "_ready", "_sock",
+                 "_waiter", "is_broken", "sent_bytes")  # fmt: skip
 
     def __init__(
-        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, ready: Callable[[], None]
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        memory: Memory,
+        ready: Callable[[], None],
     ) -> None:
         """`ready` is called when output that had waited has left, or cannot leave any more."""
         self._sock = sock
         self._loop = loop
+        self._memory = memory
         self._ready = ready
+        self._bound_bytes = 0  # on what the socket queues; 0 = none
         self._queue: deque[memoryview | Span] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
@@ -138,10 +147,22 @@ class SocketFlow:
         """Send a span after all that was given before; takes over its hold of the file."""
         if self.is_broken:
             span.release()
-        elif self._queue:
+            return
+        if self._queue:
             self._queue.append(span)
-        elif not self._push_span(span):
+            return
+        if span.end - span.offset > MIN_QUEUE_BYTES:
+            self.mind_memory()
+        if not self._push_span(span):
             self._block(span)
+
+    def mind_memory(self) -> None:
+        """Have the socket queue as much from now on as the kernel's memory is good for."""
+        bound_bytes = self._memory.bound_queue()
+        if bound_bytes != self._bound_bytes:
+            self._bound_bytes = bound_bytes
+            with suppress(OSError):  # a unix socket has no such bound, and a small buffer
+                self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, bound_bytes)
 
     async def wait_drained(self) -> None:
         """Wait until the socket has taken everything. Raises `ClientGone`."""
@@ -194,7 +215,9 @@ class SocketFlow:
     def _push_span(self, span: Span) -> bool:
         """Send what the socket takes of `span`; return whether nothing of it is left to send."""
         try:
-            self.sent_bytes += push(self._sock.fileno(), span)
+            sent = push(self._sock.fileno(), span)
+            self.sent_bytes += sent
+            self._memory.sent_bytes += sent
         except FileUnreadable:
             logger.exception("sendfile failed")
             self._break()
@@ -211,6 +234,7 @@ class SocketFlow:
 
     def _on_writable(self) -> None:
         queue = self._queue
+        self.mind_memory()
         while queue:
             first = queue[0]
             if not (self._push_span(first) if isinstance(first, Span) else self._push_bytes(first)):

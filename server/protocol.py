@@ -85,14 +85,14 @@ class Connection(asyncio.Protocol):
         """Set up output and ask the endpoint for admission."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        self.flow = self.open_flow(duplicate(sock.fileno()), self._loop)
+        self.flow = self.open_flow(duplicate(sock.fileno()))
         self.remote = describe_peer(transport.get_extra_info("peername"))
         if not self._endpoint.admit(self):
             self.abort()
 
-    def open_flow(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> Flow:
+    def open_flow(self, sock: socket.socket) -> Flow:
         """Make the output, which owns `sock` from now on."""
-        return SocketFlow(sock, loop, self._flow_ready)
+        return SocketFlow(sock, self._loop, self._endpoint.memory, self._flow_ready)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; answer what is complete."""

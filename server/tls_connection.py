@@ -5,7 +5,6 @@ patience kept, from its first byte on. A handshake that fails is logged with its
 together, and the alert reaches the client before the end.
 """
 
-import asyncio
 import logging
 import socket
 import ssl
@@ -55,9 +54,10 @@ class SecureConnection(Connection):
         self._channel = Channel(context)
         self._handshakes = handshakes
 
-    def open_flow(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> Flow:
+    def open_flow(self, sock: socket.socket) -> Flow:
         """Make the output, which encrypts."""
-        self._tls_flow = TLSFlow(sock, loop, self._channel, self._flow_ready)
+        memory = self._endpoint.memory
+        self._tls_flow = TLSFlow(sock, self._loop, memory, self._channel, self._flow_ready)
         return self._tls_flow
 
     def data_received(self, data: bytes) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from server.exchange import ClientGone
 from server.flow import SocketFlow, tell_nobody
 from server.sendfile import FileUnreadable, Span, take
+from server.tcp_memory import Memory
 from server.tls_channel import Channel
 
 logger = logging.getLogger(__name__)
@@ -30,19 +31,23 @@ TURN_BYTES = 2 * 1024 * 1024
 class TLSFlow:
     """A flow through a channel into a socket; it owns the socket. See `server.flow.Flow`."""
 
-    __slots__ = ("_channel", "_is_closed", "_is_scheduled", "_loop", "_queue", "_ready", "_socket",
-                 "_unsent_bytes", "_waiter", "is_broken", "sent_bytes")  # fmt: skip
+    __slots__ = (
+        "_channel", "_is_closed", "_is_scheduled", "_loop", "_memory", "_queue", "_ready",
+        "_socket", "_unsent_bytes", "_waiter", "is_broken", "sent_bytes",
+    )  # fmt: skip
 
     def __init__(
         self,
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
+        memory: Memory,
         channel: Channel,
         ready: Callable[[], None],
     ) -> None:
         """`ready` is called when output that had waited has left, or cannot leave any more."""
-        self._socket = SocketFlow(sock, loop, self._on_socket_ready)
+        self._socket = SocketFlow(sock, loop, memory, self._on_socket_ready)
         self._loop = loop
+        self._memory = memory
         self._channel = channel
         self._ready = ready
         self._queue: deque[memoryview | Span] = deque()
@@ -79,6 +84,8 @@ class TLSFlow:
             span.release()
             return
         self._queue.append(span)
+        if span.end - span.offset > PIECE_BYTES:
+            self._socket.mind_memory()
         self._pump()
 
     def write_handshake(self) -> None:
@@ -148,6 +155,7 @@ class TLSFlow:
                 self._break()
                 return
             left_bytes -= len(piece)
+            self._memory.sent_bytes += len(piece)
             self._send(piece)
 
     def _take(self) -> bytes | memoryview:

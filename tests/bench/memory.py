@@ -3,7 +3,8 @@
     python -m tests.bench.memory [--readers N] [--fills N] [--blobs N]
 
 Resident bytes of one process; each case has a server of its own, so that none is measured with what
-another has left behind. The crowd reads a blob of 100 MiB, by a few kilobytes a second each.
+another has left behind. The crowd reads a blob of 100 MiB, by a few kilobytes a second each; what
+then waits in sockets is the kernel's, and told of on standard error.
 """
 
 import os
@@ -15,6 +16,7 @@ import click
 import msgspec
 
 from engine.layout import Layout
+from server.tcp_memory import parse_used_pages
 from tests.bench.million_blobs import fill
 from tools.bench_content import MIB, Sizes
 from tools.bench_lab import Cpus, Lab, open_lab
@@ -93,7 +95,10 @@ def read_slowly(lab: Lab, server: Server, count: int) -> None:
     crowd = Crowd(server.address, lab.content.app.blobs[-1].path, count, _CROWD_S)
     client = lab.start_client("bench_slow", crowd)
     assert client.read_line().startswith("reading"), "the crowd was not served"
-    click.echo(f"          {client.result().decode().strip()}", err=True)
+    used_pages = parse_used_pages(Path("/proc/net/sockstat").read_bytes())
+    lost = client.result().decode().strip()
+    used_mib = used_pages * os.sysconf("SC_PAGE_SIZE") / MIB
+    click.echo(f"          {lost}, {used_mib:.0f} MiB of the kernel's for TCP", err=True)
 
 
 def pull(lab: Lab, server: Server) -> None:

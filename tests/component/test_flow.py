@@ -13,11 +13,13 @@ from engine.hot import OpenFile
 from server.exchange import ClientGone
 from server.flow import Flow, SocketFlow
 from server.sendfile import Span
-from tests.fakes.transport import pattern
+from server.tcp_memory import MIN_QUEUE_BYTES
+from tests.fakes.transport import ScriptedMemory, pattern
 
 pytestmark = pytest.mark.anyio
 
 LARGE = 3_000_000
+TCP_NOTSENT_LOWAT = 25
 
 
 @dataclass
@@ -27,7 +29,14 @@ class Pair:
     flow: Flow
     client: socket.socket
     ready: asyncio.Event
+    sock: socket.socket
+    memory: ScriptedMemory
     fd: int
+
+    @property
+    def bound_bytes(self) -> int:
+        """What the flow's socket was told to queue at most."""
+        return self.sock.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT)
 
     async def read(self, length: int) -> bytes:
         received = bytearray()
@@ -48,8 +57,9 @@ async def pair() -> AsyncIterator[Pair]:
     ours.setblocking(False)
     client.setblocking(False)
     ready = asyncio.Event()
-    flow = SocketFlow(ours, asyncio.get_running_loop(), ready.set)
-    yield Pair(flow, client, ready, ours.fileno())
+    memory = ScriptedMemory()
+    flow = SocketFlow(ours, asyncio.get_running_loop(), memory, ready.set)
+    yield Pair(flow, client, ready, ours, memory, ours.fileno())
     flow.close()
     client.close()
 
@@ -194,3 +204,45 @@ async def test_no_watch_outlives_its_descriptor(pair: Pair) -> None:
             assert not pair.ready.is_set()
         finally:
             os.close(pair.fd)
+
+
+async def test_a_socket_queues_what_the_kernels_memory_is_good_for(
+    pair: Pair, tmp_path: Path
+) -> None:
+    file = open_pattern(tmp_path, LARGE)
+    pair.memory.queue_bytes = MIN_QUEUE_BYTES
+    pair.flow.write_file(Span(file.fd, 0, LARGE, file.acquire()))
+    assert pair.bound_bytes == MIN_QUEUE_BYTES
+    assert pair.flow.sent_bytes == pair.memory.sent_bytes < LARGE // 4
+    pair.memory.queue_bytes = 2 * MIN_QUEUE_BYTES  # and so it is while a body is on its way
+    received = await pair.read(LARGE // 2)
+    assert pair.bound_bytes == 2 * MIN_QUEUE_BYTES
+    pair.memory.queue_bytes = 0
+    received += await pair.read(LARGE - len(received))
+    assert received == pattern(LARGE)
+    pair.flow.write_file(Span(file.fd, 0, LARGE, file))
+    assert pair.bound_bytes == 0
+    assert pair.flow.sent_bytes == pair.memory.sent_bytes > LARGE + LARGE // 4
+    assert await pair.read(LARGE) == pattern(LARGE)
+
+
+async def test_memory_is_not_asked_for_a_small_body(pair: Pair, tmp_path: Path) -> None:
+    file = open_pattern(tmp_path, MIN_QUEUE_BYTES)
+    pair.memory.queue_bytes = MIN_QUEUE_BYTES
+    pair.flow.write_file(Span(file.fd, 0, MIN_QUEUE_BYTES, file))
+    assert pair.bound_bytes == 0
+    assert await pair.read(MIN_QUEUE_BYTES) == pattern(MIN_QUEUE_BYTES)
+
+
+async def test_a_unix_socket_has_no_such_bound(tmp_path: Path) -> None:
+    file = open_pattern(tmp_path, LARGE)
+    ours, client = socket.socketpair()
+    for sock in (ours, client):
+        sock.setblocking(False)
+    memory, ready = ScriptedMemory(MIN_QUEUE_BYTES), asyncio.Event()
+    with client:
+        flow = SocketFlow(ours, asyncio.get_running_loop(), memory, ready.set)
+        flow.write_file(Span(file.fd, 0, LARGE, file))
+        pair = Pair(flow, client, ready, ours, memory, ours.fileno())
+        assert await pair.read(LARGE) == pattern(LARGE)
+        flow.close()

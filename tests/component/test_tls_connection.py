@@ -15,10 +15,11 @@ from server.endpoint import Endpoint
 from server.limits import Limits
 from server.protocol import Connection
 from server.settings import ClientAuth
+from server.tcp_memory import MIN_QUEUE_BYTES
 from server.tls_connection import Handshakes, SecureConnection
 from server.tls_context import load_identity
 from tests.fakes.authority import DAY, Authority, Pair
-from tests.fakes.transport import Client, Site, open_site, pattern
+from tests.fakes.transport import Client, ScriptedMemory, Site, open_site, pattern
 
 pytestmark = pytest.mark.anyio
 
@@ -438,3 +439,26 @@ async def test_records_that_are_damaged_end_the_connection(trust: Trust, tmp_pat
         with pytest.raises(ConnectionResetError):
             await raw.reader.readexactly(10_000)
         assert site.handler.targets == []
+
+
+async def test_little_waits_in_a_socket_where_the_kernel_has_little_for_it(
+    trust: Trust, tmp_path: Path
+) -> None:
+    sent: dict[int, int] = {}
+    for queue_bytes in (0, MIN_QUEUE_BYTES):
+        async with trust.open(tmp_path) as site:
+            memory = site.endpoint.memory = ScriptedMemory(queue_bytes)
+            client = await site.connect(receive_buffer_bytes=32 * 1024)
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # as above
+            client.send(GET.format(f"/file/{LARGE}").encode())
+            (peer,) = site.endpoint.connections
+            assert isinstance(peer, Connection)
+            while not (peer.flow.is_blocked and peer.flow.sent_bytes == sent.get(queue_bytes)):
+                sent[queue_bytes] = peer.flow.sent_bytes
+                await asyncio.sleep(0)
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            assert await client.reader.readexactly(LARGE) == pattern(LARGE)
+            await site.records.wait_for(1)
+            assert memory.sent_bytes == len(head) + LARGE
+    assert sent[MIN_QUEUE_BYTES] < 4 * MIN_QUEUE_BYTES < 16 * MIN_QUEUE_BYTES < sent[0]

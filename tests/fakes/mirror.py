@@ -61,12 +61,15 @@ class Site:
         with self.spawn(**environment) as child:
             yield Mirror(child)
 
-    def spawn(self, **environment: str) -> Child:
-        """Start the process, with more in its environment, and wait for nothing."""
+    def spawn(self, *before: str, **environment: str) -> Child:
+        """Start the process, with more in its environment, and wait for nothing.
+
+        `before`: a command that goes on to run what it is given.
+        """
         file = self.directory / "config.yml"
         file.write_text(yaml.safe_dump(self.config))
         return Child(
-            [str(PROGRAM), "serve", str(file)],
+            [*before, str(PROGRAM), "serve", str(file)],
             env=clean_environment(self.directory, **environment),
             log=self.directory / "log",
         )

@@ -22,6 +22,7 @@ from server.endpoint import Endpoint
 from server.exchange import Exchange
 from server.limits import Limits
 from server.protocol import Connection
+from server.tcp_memory import Plenty
 
 PIECE_BYTES = 10_000
 
@@ -233,6 +234,16 @@ class Client:
             await self.writer.wait_closed()
         except (ConnectionError, ssl.SSLError):
             return
+
+
+class ScriptedMemory(Plenty):
+    """The kernel's memory for TCP, as the test has it."""
+
+    def __init__(self, queue_bytes: int = 0) -> None:
+        self.queue_bytes = queue_bytes
+
+    def bound_queue(self) -> int:
+        return self.queue_bytes
 
 
 @dataclass(slots=True)

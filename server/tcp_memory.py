@@ -1,0 +1,139 @@
+"""How much of its memory for TCP the kernel uses, and how much each socket should queue of it.
+
+All sockets of a machine share that memory (`net.ipv4.tcp_mem`, tcp(7)), and what waits in a socket
+for its client to read is of it: up to 4 MiB each. Where it runs out, Linux resets connections that
+are closed with bytes unsent, whoever they belong to.
+
+Must not know: connections, what is sent.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from engine.fault_log import RepeatedLines
+
+logger = logging.getLogger(__name__)
+
+# Below it a socket costs more in turns of the loop than it gives back.
+MIN_QUEUE_BYTES = 64 * 1024
+_SHARES = 512
+_TCP_MEM = Path("/proc/sys/net/ipv4/tcp_mem")  # not there in a container's network
+_SOCKSTAT = Path("/proc/net/sockstat")
+_SOCKSTAT_BYTES = 1024
+_LOOK_BYTES = 16 * 1024 * 1024
+
+
+class Memory(Protocol):
+    """What flows tell and ask before they fill their sockets."""
+
+    sent_bytes: int  # by all flows, in large bodies
+
+    def bound_queue(self) -> int:
+        """Say how many bytes a socket should queue beyond those on their way; 0 = no bound."""
+
+
+class Plenty:
+    """Memory without a bound, or that cannot be looked at."""
+
+    sent_bytes = 0
+
+    def bound_queue(self) -> int:
+        """Have no bound."""
+        return 0
+
+
+class TcpMemory:
+    """The memory of this machine's kernel, looked at each time that so much has been sent."""
+
+    __slots__ = ("_fd", "_first_pages", "_lines", "_look_at_bytes", "_queue_bytes", "sent_bytes")
+
+    def __init__(self, sockstat_fd: int, first_pages: int) -> None:
+        """`sockstat_fd` must stay open. `first_pages` is the first number of `tcp_mem`."""
+        self._fd = sockstat_fd
+        self._first_pages = first_pages
+        self._queue_bytes = 0
+        self._look_at_bytes = 0
+        self._lines = RepeatedLines(logger)
+        self.sent_bytes = 0
+
+    def bound_queue(self) -> int:
+        """Say how many bytes a socket should queue beyond those on their way; 0 = no bound."""
+        if self.sent_bytes >= self._look_at_bytes:
+            self._look_at_bytes = self.sent_bytes + _LOOK_BYTES
+            self._look()
+        return self._queue_bytes
+
+    def _look(self) -> None:
+        page_bytes = os.sysconf("SC_PAGE_SIZE")
+        used_bytes = parse_used_pages(os.pread(self._fd, _SOCKSTAT_BYTES, 0)) * page_bytes
+        first_bytes = self._first_pages * page_bytes
+        had_bound = self._queue_bytes
+        self._queue_bytes = derive_queue_bytes(used_bytes, first_bytes)
+        if self._queue_bytes and not had_bound:
+            self._lines.warn(
+                "bound",
+                "much waits in sockets for clients to read used_bytes=%d tcp_mem_bytes=%d "
+                "effect=large bodies are sent in smaller pieces until it is less "
+                "action=none, or raise net.ipv4.tcp_mem",
+                used_bytes,
+                first_bytes,
+            )
+
+
+@contextmanager
+def open_tcp_memory() -> Iterator[Memory]:
+    """Open this machine's; where the kernel does not tell, there is plenty."""
+    try:
+        fd = os.open(_SOCKSTAT, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield Plenty()
+        return
+    try:
+        tcp_mem = _TCP_MEM.read_text() if _TCP_MEM.exists() else ""
+        yield TcpMemory(fd, derive_first_pages(tcp_mem, os.sysconf("SC_PHYS_PAGES")))
+    finally:
+        os.close(fd)
+
+
+def derive_queue_bytes(used_bytes: int, first_bytes: int) -> int:
+    """Derive how much a socket should queue, a power of two; 0 = no bound.
+
+    There is none until half of `first_bytes` is used. Then it is a share of what is left, so that
+    use nears `first_bytes`, which the kernel does not mind, and passes it only where so many
+    sockets have the least.
+
+    >>> derive_queue_bytes(600 << 20, 1 << 30)
+    524288
+    """
+    left_bytes = first_bytes - used_bytes
+    if left_bytes > first_bytes // 2:
+        return 0
+    share_bytes = max(MIN_QUEUE_BYTES, left_bytes // _SHARES)
+    return 1 << (share_bytes.bit_length() - 1)
+
+
+def derive_first_pages(tcp_mem: str, physical_pages: int) -> int:
+    """Find up to how many pages the kernel does not mind: the first of `tcp_mem`'s three numbers.
+
+    Where `tcp_mem` is empty it is the kernel's own default, 3/64 of the machine's pages
+    (tcp_init_mem in net/ipv4/tcp.c). It resets connections from the third number on, by default
+    twice the first.
+    """
+    return int(tcp_mem.split()[0]) if tcp_mem else physical_pages * 3 // 64
+
+
+def parse_used_pages(sockstat: bytes) -> int:
+    """Find the pages that TCP uses in the text of /proc/net/sockstat; 0 where they are not told.
+
+    >>> parse_used_pages(b"sockets: used 9\\nTCP: inuse 5 orphan 0 tw 1 alloc 6 mem 17\\nUDP: ...")
+    17
+    """
+    for line in sockstat.splitlines():
+        if line.startswith(b"TCP:"):
+            words = line.split()
+            return int(words[words.index(b"mem") + 1]) if b"mem" in words else 0
+    return 0
