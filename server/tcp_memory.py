@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 MIN_QUEUE_BYTES = 64 * 1024
 _SHARES = 512
 _TCP_MEM = Path("/proc/sys/net/ipv4/tcp_mem")  # not there in a container's network
+_TCP_WMEM = Path("/proc/sys/net/ipv4/tcp_wmem")
 _SOCKSTAT = Path("/proc/net/sockstat")
 _SOCKSTAT_BYTES = 1024
 _LOOK_BYTES = 16 * 1024 * 1024
@@ -49,19 +50,30 @@ class Plenty:
 class TcpMemory:
     """The memory of this machine's kernel, looked at each time that so much has been sent."""
 
-    __slots__ = ("_fd", "_first_pages", "_lines", "_look_at_bytes", "_queue_bytes", "sent_bytes")
+    __slots__ = (
+        "_fd",
+        "_first_pages",
+        "_lines",
+        "_look_at_bytes",
+        "_most_bytes",
+        "_queue_bytes",
+        "sent_bytes",
+    )
 
-    def __init__(self, sockstat_fd: int, first_pages: int) -> None:
-        """`sockstat_fd` must stay open. `first_pages` is the first number of `tcp_mem`."""
+    def __init__(self, sockstat_fd: int, first_pages: int, most_bytes: int) -> None:
+        """`sockstat_fd` must stay open.
+
+        `first_pages` is the first number of `tcp_mem`, `most_bytes` the last one of `tcp_wmem`.
+        """
         self._fd = sockstat_fd
         self._first_pages = first_pages
-        self._queue_bytes = 0
+        self._most_bytes = self._queue_bytes = most_bytes
         self._look_at_bytes = 0
         self._lines = RepeatedLines(logger)
         self.sent_bytes = 0
 
     def bound_queue(self) -> int:
-        """Say how many bytes a socket should queue beyond those on their way; 0 = no bound."""
+        """Say how many bytes a socket should queue beyond those on their way."""
         if self.sent_bytes >= self._look_at_bytes:
             self._look_at_bytes = self.sent_bytes + _LOOK_BYTES
             self._look()
@@ -71,9 +83,10 @@ class TcpMemory:
         page_bytes = os.sysconf("SC_PAGE_SIZE")
         used_bytes = parse_used_pages(os.pread(self._fd, _SOCKSTAT_BYTES, 0)) * page_bytes
         first_bytes = self._first_pages * page_bytes
-        had_bound = self._queue_bytes
-        self._queue_bytes = derive_queue_bytes(used_bytes, first_bytes)
-        if self._queue_bytes and not had_bound:
+        queue_bytes = derive_queue_bytes(used_bytes, first_bytes, self._most_bytes)
+        was_most = self._queue_bytes == self._most_bytes
+        self._queue_bytes = queue_bytes
+        if was_most and queue_bytes < self._most_bytes:
             self._lines.warn(
                 "bound",
                 "much waits in sockets for clients to read used_bytes=%d tcp_mem_bytes=%d "
@@ -93,27 +106,36 @@ def open_tcp_memory() -> Iterator[Memory]:
         yield Plenty()
         return
     try:
-        tcp_mem = _TCP_MEM.read_text() if _TCP_MEM.exists() else ""
-        yield TcpMemory(fd, derive_first_pages(tcp_mem, os.sysconf("SC_PHYS_PAGES")))
+        first_pages = derive_first_pages(_read(_TCP_MEM), os.sysconf("SC_PHYS_PAGES"))
+        yield TcpMemory(fd, first_pages, derive_most_bytes(_read(_TCP_WMEM)))
     finally:
         os.close(fd)
 
 
-def derive_queue_bytes(used_bytes: int, first_bytes: int) -> int:
-    """Derive how much a socket should queue, a power of two; 0 = no bound.
+def derive_queue_bytes(used_bytes: int, first_bytes: int, most_bytes: int) -> int:
+    """Derive how much a socket should queue: `most_bytes`, or a smaller power of two.
 
-    There is none until half of `first_bytes` is used. Then it is a share of what is left, so that
+    It is the most until half of `first_bytes` is used. Then it is a share of what is left, so that
     use nears `first_bytes`, which the kernel does not mind, and passes it only where so many
     sockets have the least.
 
-    >>> derive_queue_bytes(600 << 20, 1 << 30)
+    >>> derive_queue_bytes(600 << 20, 1 << 30, 4 << 20)
     524288
     """
     left_bytes = first_bytes - used_bytes
     if left_bytes > first_bytes // 2:
-        return 0
+        return most_bytes
     share_bytes = max(MIN_QUEUE_BYTES, left_bytes // _SHARES)
-    return 1 << (share_bytes.bit_length() - 1)
+    return min(most_bytes, 1 << (share_bytes.bit_length() - 1))
+
+
+def derive_most_bytes(tcp_wmem: str) -> int:
+    """Find what Linux lets a socket queue of itself: the last of `tcp_wmem`'s three numbers.
+
+    To name it as a bound changes when the kernel asks for more: once half of it has left, and not a
+    third. Where `tcp_wmem` is empty it is the kernel's default for all but small machines.
+    """
+    return int(tcp_wmem.split()[2]) if tcp_wmem else 4 * 1024 * 1024
 
 
 def derive_first_pages(tcp_mem: str, physical_pages: int) -> int:
@@ -137,3 +159,7 @@ def parse_used_pages(sockstat: bytes) -> int:
             words = line.split()
             return int(words[words.index(b"mem") + 1]) if b"mem" in words else 0
     return 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

@@ -15,6 +15,7 @@ from server.tcp_memory import (
     Plenty,
     TcpMemory,
     derive_first_pages,
+    derive_most_bytes,
     derive_queue_bytes,
     open_tcp_memory,
     parse_used_pages,
@@ -30,22 +31,23 @@ RAW: inuse 0
 FRAG: inuse 0 memory 0
 """
 FIRST_PAGES = 1_000
+MOST_BYTES = 4 * MIB
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
-def test_a_queue_is_unbound_up_to_half_and_then_a_power_of_two(used: int, first: int) -> None:
-    queue_bytes = derive_queue_bytes(used, first)
+def test_a_queue_is_the_most_up_to_half_and_then_a_power_of_two(used: int, first: int) -> None:
+    queue_bytes = derive_queue_bytes(used, first, MOST_BYTES)
     if used < first // 2:
-        assert queue_bytes == 0
+        assert queue_bytes == MOST_BYTES
     elif used > first - first // 2:
-        assert queue_bytes >= MIN_QUEUE_BYTES
+        assert MIN_QUEUE_BYTES <= queue_bytes <= MOST_BYTES
         assert queue_bytes.bit_count() == 1
 
 
 @given(st.integers(0, 1 << 36), st.integers(0, 1 << 36), st.integers(1, 1 << 36))
 def test_the_more_is_used_the_less_is_queued(one: int, other: int, first: int) -> None:
     less, more = sorted((one, other))
-    at_less, at_more = (derive_queue_bytes(used, first) or 1 << 62 for used in (less, more))
+    at_less, at_more = (derive_queue_bytes(used, first, MOST_BYTES) for used in (less, more))
     assert at_less >= at_more
 
 
@@ -55,11 +57,12 @@ def test_however_many_do_not_read_use_passes_the_first_threshold_by_the_least_qu
 ) -> None:
     used_bytes = least_count = 0
     for _ in range(count):
-        queue_bytes = derive_queue_bytes(used_bytes, first_bytes)
+        queue_bytes = derive_queue_bytes(used_bytes, first_bytes, MOST_BYTES)
         least_count += queue_bytes == MIN_QUEUE_BYTES
-        used_bytes += queue_bytes or 4 * MIB
+        used_bytes += queue_bytes
     assert (
-        used_bytes <= max(first_bytes, first_bytes // 2 + 4 * MIB) + least_count * MIN_QUEUE_BYTES
+        used_bytes
+        <= max(first_bytes, first_bytes // 2 + MOST_BYTES) + least_count * MIN_QUEUE_BYTES
     )
 
 
@@ -81,6 +84,11 @@ def test_the_first_threshold_is_the_systems_or_the_kernels_default() -> None:
     assert derive_first_pages("", 64_000) == 3_000
 
 
+def test_the_most_is_the_systems_or_the_kernels_default() -> None:
+    assert derive_most_bytes("4096\t16384\t16777216\n") == 16 * MIB
+    assert derive_most_bytes("") == 4 * MIB
+
+
 @pytest.fixture
 def sockstat(tmp_path: Path) -> Path:
     path = tmp_path / "sockstat"
@@ -91,20 +99,20 @@ def sockstat(tmp_path: Path) -> Path:
 @pytest.fixture
 def memory(sockstat: Path) -> Iterator[TcpMemory]:
     fd = os.open(sockstat, os.O_RDONLY)
-    yield TcpMemory(fd, FIRST_PAGES)
+    yield TcpMemory(fd, FIRST_PAGES, MOST_BYTES)
     os.close(fd)
 
 
 def test_it_looks_again_once_so_much_was_sent(memory: TcpMemory, sockstat: Path) -> None:
-    assert memory.bound_queue() == 0
+    assert memory.bound_queue() == MOST_BYTES
     sockstat.write_text(SOCKSTAT.format(FIRST_PAGES))
     memory.sent_bytes += 16 * MIB - 1
-    assert memory.bound_queue() == 0
+    assert memory.bound_queue() == MOST_BYTES
     memory.sent_bytes += 1
     assert memory.bound_queue() == MIN_QUEUE_BYTES
     sockstat.write_text(SOCKSTAT.format(FIRST_PAGES // 2 - 1))
     memory.sent_bytes += 16 * MIB
-    assert memory.bound_queue() == 0
+    assert memory.bound_queue() == MOST_BYTES
 
 
 def test_the_log_says_once_in_a_while_what_is_used_and_what_can_be_done(
@@ -144,8 +152,9 @@ def test_in_a_containers_network_the_kernels_default_counts(
 ) -> None:
     monkeypatch.setattr(module, "_SOCKSTAT", sockstat)
     monkeypatch.setattr(module, "_TCP_MEM", tmp_path / "nothing")
+    monkeypatch.setattr(module, "_TCP_WMEM", tmp_path / "nothing")
     default_pages = os.sysconf("SC_PHYS_PAGES") * 3 // 64
     for used_pages, is_bound in ((default_pages // 2 - 1, False), (default_pages, True)):
         sockstat.write_text(SOCKSTAT.format(used_pages))
         with open_tcp_memory() as memory:
-            assert bool(memory.bound_queue()) == is_bound
+            assert (memory.bound_queue() < MOST_BYTES) == is_bound
