@@ -63,7 +63,7 @@ class TcpMemory:
     def __init__(self, sockstat_fd: int, first_pages: int, most_bytes: int) -> None:
         """`sockstat_fd` must stay open.
 
-        `first_pages` is the first number of `tcp_mem`, `most_bytes` the last one of `tcp_wmem`.
+        `first_pages` is the first number of `tcp_mem`, `most_bytes` what a socket queues at most.
         """
         self._fd = sockstat_fd
         self._first_pages = first_pages
@@ -130,12 +130,15 @@ def derive_queue_bytes(used_bytes: int, first_bytes: int, most_bytes: int) -> in
 
 
 def derive_most_bytes(tcp_wmem: str) -> int:
-    """Find what Linux lets a socket queue of itself: the last of `tcp_wmem`'s three numbers.
+    """Derive the bound that leaves a socket what Linux lets it queue, but is felt.
 
-    To name it as a bound changes when the kernel asks for more: once half of it has left, and not a
-    third. Where `tcp_wmem` is empty it is the kernel's default for all but small machines.
+    With a bound the kernel asks for more once half of it has left, and by itself once a third of
+    the queue has: so there are fewer turns for a large body. `tcp_wmem`'s last number is a queue
+    with all that is kept of it, and a bound that is never reached has less effect: hence 15/16.
+    Where `tcp_wmem` is empty it is the kernel's default for all but small machines.
     """
-    return int(tcp_wmem.split()[2]) if tcp_wmem else 4 * 1024 * 1024
+    most_bytes = int(tcp_wmem.split()[2]) if tcp_wmem else 4 * 1024 * 1024
+    return most_bytes * 15 // 16
 
 
 def derive_first_pages(tcp_mem: str, physical_pages: int) -> int:
