@@ -152,6 +152,7 @@ class ConnectionExchange:
             self._spend(len(data))
             if self._is_chunked:
                 data = b"%b%b\r\n" % (chunk_start(len(data)), data)
+            flow.mind_memory(len(data))
             flow.write(data)
         await flow.wait_drained()
 

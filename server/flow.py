@@ -69,6 +69,12 @@ class Flow(Protocol):
     def write_file(self, span: Span) -> None:
         """Send a span after all that was given before; takes over its hold of the file."""
 
+    def mind_memory(self, given_bytes: int = 0) -> None:
+        """Have the socket queue as much from now on as the kernel's memory is good for.
+
+        `given_bytes`: that many of a large body will be given to `write`.
+        """
+
     async def wait_drained(self) -> None:
         """Wait until the socket has taken everything. Raises `ClientGone`.
 
@@ -119,7 +125,7 @@ class SocketFlow:
         """Count the bytes that the client's side has taken; asks the kernel.
 
         `sent_bytes` is no measure of a client's progress: once the socket is full it does not move
-        until a third of the buffer is free, which may be a megabyte.
+        until half of what it queues has left, which may be two megabytes.
         """
         if self._is_closed:
             return self.sent_bytes
@@ -156,8 +162,9 @@ class SocketFlow:
         if not self._push_span(span):
             self._block(span)
 
-    def mind_memory(self) -> None:
+    def mind_memory(self, given_bytes: int = 0) -> None:
         """Have the socket queue as much from now on as the kernel's memory is good for."""
+        self._memory.sent_bytes += given_bytes
         bound_bytes = self._memory.bound_queue()
         if bound_bytes != self._bound_bytes:
             self._bound_bytes = bound_bytes

@@ -20,10 +20,9 @@ logger = logging.getLogger(__name__)
 
 # Below it a socket costs more in turns of the loop than it gives back.
 MIN_QUEUE_BYTES = 64 * 1024
-_SHARES = 512
-_TCP_MEM = Path("/proc/sys/net/ipv4/tcp_mem")  # not there in a container's network
-_TCP_WMEM = Path("/proc/sys/net/ipv4/tcp_wmem")
-_SOCKSTAT = Path("/proc/net/sockstat")
+_SHARES = 128
+_SYSCTL = Path("/proc/sys/net/ipv4")
+_SOCKSTAT = Path("/proc/self/net/sockstat")
 _SOCKSTAT_BYTES = 1024
 _LOOK_BYTES = 16 * 1024 * 1024
 
@@ -31,7 +30,7 @@ _LOOK_BYTES = 16 * 1024 * 1024
 class Memory(Protocol):
     """What flows tell and ask before they fill their sockets."""
 
-    sent_bytes: int  # by all flows, in large bodies
+    sent_bytes: int  # by all flows; small answers that leave in one write do not count
 
     def bound_queue(self) -> int:
         """Say how many bytes a socket should queue beyond those on their way; 0 = no bound."""
@@ -81,20 +80,23 @@ class TcpMemory:
 
     def _look(self) -> None:
         page_bytes = os.sysconf("SC_PAGE_SIZE")
-        used_bytes = parse_used_pages(os.pread(self._fd, _SOCKSTAT_BYTES, 0)) * page_bytes
+        try:
+            used_bytes = parse_used_pages(os.pread(self._fd, _SOCKSTAT_BYTES, 0)) * page_bytes
+        except OSError as exc:
+            self._lines.warn("read", "memory for TCP not read, the last bound stays cause=%s", exc)
+            return
         first_bytes = self._first_pages * page_bytes
         queue_bytes = derive_queue_bytes(used_bytes, first_bytes, self._most_bytes)
-        was_most = self._queue_bytes == self._most_bytes
-        self._queue_bytes = queue_bytes
-        if was_most and queue_bytes < self._most_bytes:
+        if queue_bytes == MIN_QUEUE_BYTES < self._queue_bytes:
             self._lines.warn(
-                "bound",
+                "least",
                 "much waits in sockets for clients to read used_bytes=%d tcp_mem_bytes=%d "
-                "effect=large bodies are sent in smaller pieces until it is less "
-                "action=none, or raise net.ipv4.tcp_mem",
+                "effect=large bodies are sent in small pieces until it is less "
+                "action=none, or raise net.ipv4.tcp_mem and restart",
                 used_bytes,
                 first_bytes,
             )
+        self._queue_bytes = queue_bytes
 
 
 @contextmanager
@@ -106,8 +108,9 @@ def open_tcp_memory() -> Iterator[Memory]:
         yield Plenty()
         return
     try:
-        first_pages = derive_first_pages(_read(_TCP_MEM), os.sysconf("SC_PHYS_PAGES"))
-        yield TcpMemory(fd, first_pages, derive_most_bytes(_read(_TCP_WMEM)))
+        first_pages = derive_first_pages(_read("tcp_mem"), os.sysconf("SC_PHYS_PAGES"))
+        most_bytes = derive_most_bytes(_read("tcp_wmem"), _read("tcp_notsent_lowat"))
+        yield TcpMemory(fd, first_pages, most_bytes)
     finally:
         os.close(fd)
 
@@ -115,38 +118,36 @@ def open_tcp_memory() -> Iterator[Memory]:
 def derive_queue_bytes(used_bytes: int, first_bytes: int, most_bytes: int) -> int:
     """Derive how much a socket should queue: `most_bytes`, or a smaller power of two.
 
-    It is the most until half of `first_bytes` is used. Then it is a share of what is left, so that
-    use nears `first_bytes`, which the kernel does not mind, and passes it only where so many
-    sockets have the least.
+    It is a share of what is left of `first_bytes`, so that use nears that number, which the kernel
+    does not mind, and passes it only where so many sockets have the least.
 
-    >>> derive_queue_bytes(600 << 20, 1 << 30, 4 << 20)
-    524288
+    >>> derive_queue_bytes(1000 << 20, 1 << 30, 4 << 20)
+    131072
     """
-    left_bytes = first_bytes - used_bytes
-    if left_bytes > first_bytes // 2:
-        return most_bytes
-    share_bytes = max(MIN_QUEUE_BYTES, left_bytes // _SHARES)
+    share_bytes = max(MIN_QUEUE_BYTES, (first_bytes - used_bytes) // _SHARES)
     return min(most_bytes, 1 << (share_bytes.bit_length() - 1))
 
 
-def derive_most_bytes(tcp_wmem: str) -> int:
+def derive_most_bytes(tcp_wmem: str, tcp_notsent_lowat: str) -> int:
     """Derive the bound that leaves a socket what Linux lets it queue, but is felt.
 
     With a bound the kernel asks for more once half of it has left, and by itself once a third of
     the queue has: so there are fewer turns for a large body. `tcp_wmem`'s last number is a queue
     with all that is kept of it, and a bound that is never reached has less effect: hence 15/16.
-    Where `tcp_wmem` is empty it is the kernel's default for all but small machines.
+    Where `tcp_wmem` is empty it is the kernel's default for all but small machines. A smaller
+    bound of the system's own, `tcp_notsent_lowat`, stands.
     """
     most_bytes = int(tcp_wmem.split()[2]) if tcp_wmem else 4 * 1024 * 1024
-    return most_bytes * 15 // 16
+    system_bytes = int(tcp_notsent_lowat or most_bytes)
+    return min(most_bytes * 15 // 16, system_bytes)
 
 
 def derive_first_pages(tcp_mem: str, physical_pages: int) -> int:
     """Find up to how many pages the kernel does not mind: the first of `tcp_mem`'s three numbers.
 
-    Where `tcp_mem` is empty it is the kernel's own default, 3/64 of the machine's pages
-    (tcp_init_mem in net/ipv4/tcp.c). It resets connections from the third number on, by default
-    twice the first.
+    Where `tcp_mem` is empty, as in a container's network, it is the kernel's own default, 3/64 of
+    the machine's pages (tcp_init_mem in net/ipv4/tcp.c). It resets connections from the third
+    number on, by default twice the first.
     """
     return int(tcp_mem.split()[0]) if tcp_mem else physical_pages * 3 // 64
 
@@ -158,11 +159,15 @@ def parse_used_pages(sockstat: bytes) -> int:
     17
     """
     for line in sockstat.splitlines():
-        if line.startswith(b"TCP:"):
-            words = line.split()
-            return int(words[words.index(b"mem") + 1]) if b"mem" in words else 0
+        name, *words = line.split()
+        if name == b"TCP:":
+            return int(dict(zip(words[::2], words[1::2], strict=False)).get(b"mem", 0))
     return 0
 
 
-def _read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+def _read(name: str) -> str:
+    """Read a setting of the kernel's; empty where it is not for us to see."""
+    try:
+        return (_SYSCTL / name).read_text()
+    except OSError:
+        return ""

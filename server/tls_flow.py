@@ -88,6 +88,10 @@ class TLSFlow:
             self._socket.mind_memory()
         self._pump()
 
+    def mind_memory(self, given_bytes: int = 0) -> None:
+        """Have the socket queue as much from now on as the kernel's memory is good for."""
+        self._socket.mind_memory(given_bytes)
+
     def write_handshake(self) -> None:
         """Send what TLS itself has to say."""
         output = self._channel.take_output()
@@ -155,7 +159,6 @@ class TLSFlow:
                 self._break()
                 return
             left_bytes -= len(piece)
-            self._memory.sent_bytes += len(piece)
             self._send(piece)
 
     def _take(self) -> bytes | memoryview:
@@ -172,6 +175,7 @@ class TLSFlow:
         item = self._queue[0]
         if isinstance(item, Span):
             part: bytes | memoryview = take(item, max_bytes)
+            self._memory.sent_bytes += len(part)
             is_over = item.offset >= item.end
             if is_over:
                 item.release()

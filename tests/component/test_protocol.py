@@ -9,7 +9,8 @@ import pytest
 from server.exchange import Exchange
 from server.limits import Limits
 from server.protocol import Connection
-from tests.fakes.transport import MemoryTransport, Site, open_site, pattern
+from server.tcp_memory import MIN_QUEUE_BYTES
+from tests.fakes.transport import MemoryTransport, ScriptedMemory, Site, open_site, pattern
 
 pytestmark = pytest.mark.anyio
 
@@ -361,3 +362,18 @@ async def test_two_connections_share_the_loop_while_one_reads_a_large_file(tmp_p
         await large.reader.readexactly(100)
         small = await site.connect()
         assert (await small.get("/hit/3")).body == pattern(3)
+
+
+@pytest.mark.parametrize("kind", ["file", "spans", "task"])
+async def test_every_large_body_minds_the_kernels_memory(tmp_path: Path, kind: str) -> None:
+    async with open_site(tmp_path) as site:
+        memory = site.endpoint.memory = ScriptedMemory(MIN_QUEUE_BYTES)
+        client = await site.connect(receive_buffer_bytes=32 * 1024)
+        client.send(GET.format(f"/{kind}/8000000").encode())
+        await client.reader.readuntil(b"\r\n\r\n")
+        (peer,) = site.endpoint.connections
+        assert isinstance(peer, Connection)
+        assert peer.flow.sent_bytes < 1_000_000
+        assert await client.reader.readexactly(8_000_000) == pattern(8_000_000)
+        await site.records.wait_for(1)
+        assert memory.sent_bytes == 8_000_000

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -441,24 +442,29 @@ async def test_records_that_are_damaged_end_the_connection(trust: Trust, tmp_pat
         assert site.handler.targets == []
 
 
+@pytest.mark.parametrize("kind", ["file", "spans", "task"])
 async def test_little_waits_in_a_socket_where_the_kernel_has_little_for_it(
-    trust: Trust, tmp_path: Path
+    trust: Trust, tmp_path: Path, kind: str
 ) -> None:
     sent: dict[int, int] = {}
     for queue_bytes in (0, MIN_QUEUE_BYTES):
         async with trust.open(tmp_path) as site:
             memory = site.endpoint.memory = ScriptedMemory(queue_bytes)
             client = await site.connect(receive_buffer_bytes=32 * 1024)
-            client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # as above
-            client.send(GET.format(f"/file/{LARGE}").encode())
+            transport = cast(asyncio.Transport, client.writer.transport)
+            transport.pause_reading()
+            client.send(GET.format(f"/{kind}/{LARGE}").encode())
             (peer,) = site.endpoint.connections
             assert isinstance(peer, Connection)
-            while not (peer.flow.is_blocked and peer.flow.sent_bytes == sent.get(queue_bytes)):
+            calm_turns = 0
+            while calm_turns < 20:  # the client's own buffers fill up, too
+                is_same = peer.flow.is_blocked and peer.flow.sent_bytes == sent.get(queue_bytes)
+                calm_turns = calm_turns + 1 if is_same else 0
                 sent[queue_bytes] = peer.flow.sent_bytes
                 await asyncio.sleep(0)
-            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-            head = await client.reader.readuntil(b"\r\n\r\n")
+            transport.resume_reading()
+            await client.reader.readuntil(b"\r\n\r\n")
             assert await client.reader.readexactly(LARGE) == pattern(LARGE)
             await site.records.wait_for(1)
-            assert memory.sent_bytes == len(head) + LARGE
-    assert sent[MIN_QUEUE_BYTES] < 4 * MIN_QUEUE_BYTES < 16 * MIN_QUEUE_BYTES < sent[0]
+            assert LARGE <= memory.sent_bytes < LARGE + 1_000  # the head may leave with the body
+    assert sent[MIN_QUEUE_BYTES] * 3 < sent[0]

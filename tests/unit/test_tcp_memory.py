@@ -30,18 +30,19 @@ UDPLITE: inuse 0
 RAW: inuse 0
 FRAG: inuse 0 memory 0
 """
-FIRST_PAGES = 1_000
+FIRST_PAGES = 1_000_000
 MOST_BYTES = 4 * MIB
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
-def test_a_queue_is_the_most_up_to_half_and_then_a_power_of_two(used: int, first: int) -> None:
+def test_a_queue_is_the_most_or_a_smaller_power_of_two(used: int, first: int) -> None:
     queue_bytes = derive_queue_bytes(used, first, MOST_BYTES)
-    if used < first // 2:
-        assert queue_bytes == MOST_BYTES
-    elif used > first - first // 2:
-        assert MIN_QUEUE_BYTES <= queue_bytes <= MOST_BYTES
-        assert queue_bytes.bit_count() == 1
+    assert MIN_QUEUE_BYTES <= queue_bytes <= MOST_BYTES
+    assert queue_bytes == MOST_BYTES or queue_bytes.bit_count() == 1
+
+
+def test_nobody_is_kept_short_while_most_is_free() -> None:
+    assert derive_queue_bytes(512 * MIB, 1024 * MIB, MOST_BYTES) == MOST_BYTES
 
 
 @given(st.integers(0, 1 << 36), st.integers(0, 1 << 36), st.integers(1, 1 << 36))
@@ -60,10 +61,7 @@ def test_however_many_do_not_read_use_passes_the_first_threshold_by_the_least_qu
         queue_bytes = derive_queue_bytes(used_bytes, first_bytes, MOST_BYTES)
         least_count += queue_bytes == MIN_QUEUE_BYTES
         used_bytes += queue_bytes
-    assert (
-        used_bytes
-        <= max(first_bytes, first_bytes // 2 + MOST_BYTES) + least_count * MIN_QUEUE_BYTES
-    )
+    assert used_bytes <= first_bytes + least_count * MIN_QUEUE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -72,6 +70,7 @@ def test_however_many_do_not_read_use_passes_the_first_threshold_by_the_least_qu
         (SOCKSTAT.format(18), 18),
         ("sockets: used 1\n", 0),
         ("TCP: inuse 5 orphan 0\n", 0),
+        ("TCP: inuse 5 mem\n", 0),
         ("", 0),
     ],
 )
@@ -84,9 +83,18 @@ def test_the_first_threshold_is_the_systems_or_the_kernels_default() -> None:
     assert derive_first_pages("", 64_000) == 3_000
 
 
-def test_the_most_is_a_little_less_than_the_systems_or_the_kernels_default() -> None:
-    assert derive_most_bytes("4096\t16384\t16777216\n") == 15 * MIB
-    assert derive_most_bytes("") == 15 * MIB // 4
+@pytest.mark.parametrize(
+    ("tcp_wmem", "tcp_notsent_lowat", "most_bytes"),
+    [
+        ("4096\t16384\t16777216\n", "4294967295\n", 15 * MIB),
+        ("4096\t16384\t4194304\n", "131072\n", MIB // 8),
+        ("", "", 15 * MIB // 4),
+    ],
+)
+def test_the_most_is_what_the_system_lets_a_socket_queue(
+    tcp_wmem: str, tcp_notsent_lowat: str, most_bytes: int
+) -> None:
+    assert derive_most_bytes(tcp_wmem, tcp_notsent_lowat) == most_bytes
 
 
 @pytest.fixture
@@ -110,9 +118,19 @@ def test_it_looks_again_once_so_much_was_sent(memory: TcpMemory, sockstat: Path)
     assert memory.bound_queue() == MOST_BYTES
     memory.sent_bytes += 1
     assert memory.bound_queue() == MIN_QUEUE_BYTES
-    sockstat.write_text(SOCKSTAT.format(FIRST_PAGES // 2 - 1))
+    sockstat.write_text(SOCKSTAT.format(0))
     memory.sent_bytes += 16 * MIB
     assert memory.bound_queue() == MOST_BYTES
+
+
+def test_what_cannot_be_read_changes_nothing_and_is_said(
+    sockstat: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fd = os.open(sockstat, os.O_RDONLY)
+    memory = TcpMemory(fd, FIRST_PAGES, MOST_BYTES)
+    os.close(fd)
+    assert memory.bound_queue() == MOST_BYTES
+    assert "memory for TCP not read" in caplog.text
 
 
 def test_the_log_says_once_in_a_while_what_is_used_and_what_can_be_done(
@@ -151,10 +169,11 @@ def test_in_a_containers_network_the_kernels_default_counts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sockstat: Path
 ) -> None:
     monkeypatch.setattr(module, "_SOCKSTAT", sockstat)
-    monkeypatch.setattr(module, "_TCP_MEM", tmp_path / "nothing")
-    monkeypatch.setattr(module, "_TCP_WMEM", tmp_path / "nothing")
+    monkeypatch.setattr(module, "_SYSCTL", tmp_path / "nothing")
     default_pages = os.sysconf("SC_PHYS_PAGES") * 3 // 64
-    for used_pages, is_bound in ((default_pages // 2 - 1, False), (default_pages, True)):
+    for used_pages in (0, default_pages // 2, default_pages):
         sockstat.write_text(SOCKSTAT.format(used_pages))
         with open_tcp_memory() as memory:
-            assert (memory.bound_queue() < derive_most_bytes("")) == is_bound
+            used_bytes, first_bytes = used_pages * PAGE_BYTES, default_pages * PAGE_BYTES
+            most_bytes = derive_most_bytes("", "")
+            assert memory.bound_queue() == derive_queue_bytes(used_bytes, first_bytes, most_bytes)
