@@ -165,7 +165,6 @@ def _load_cases(content: Content) -> list[Case]:
             Paced(small, Noise.CHURN),
             Who.MIRRORS,
         ),
-        # The last, for some servers keep the memory that it takes.
         Case("slow-readers", "1 KiB on 500 connections, 500 slow readers", Metric.RATE, crowd),
     ]
 

@@ -77,12 +77,12 @@ class Runner:
         return samples, count
 
     def _run_round(self, cases: Sequence[Case], label: str, samples: Samples) -> None:
-        cold = [case for case in cases if _starts_cold(case)]
-        warm = [case for case in cases if not _starts_cold(case)]
+        apart = [case for case in cases if _has_own_servers(case)]
+        warm = [case for case in cases if not _has_own_servers(case)]
         with self._run_warm(warm) as servers:
             self._run_cases(warm, label, servers, samples)
         # No server of the warm cases is left, which may go on with what its clients did not await.
-        self._run_cases(cold, label, {}, samples)
+        self._run_cases(apart, label, {}, samples)
 
     def _run_cases(
         self, cases: Sequence[Case], label: str, servers: Mapping[str, Server], samples: Samples
@@ -125,6 +125,10 @@ class Runner:
             case Paced(noise=Noise.CHURN):
                 with self._lab.run_target(target) as server:
                     fetch(server.address, case.work.asked)
+                    return self._measure_warm(case.work, server)
+            case Crowded():
+                with self._lab.run_target(target) as server:
+                    self._warm_up(server, target)
                     return self._measure_warm(case.work, server)
             case work:
                 return self._measure_warm(work, servers[target.name])
@@ -243,8 +247,9 @@ def judge(found: WrkResult, load: Load, body_bytes: int) -> Sample:
     )
 
 
-def _starts_cold(case: Case) -> bool:
-    return isinstance(case.work, Cold) or (
+def _has_own_servers(case: Case) -> bool:
+    """Whether each target is started for it: it begins with nothing, or leaves much behind."""
+    return isinstance(case.work, Cold | Crowded) or (
         isinstance(case.work, Paced) and case.work.noise is Noise.CHURN
     )
 
