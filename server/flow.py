@@ -168,7 +168,8 @@ class SocketFlow:
         bound_bytes = self._memory.bound_queue()
         if bound_bytes != self._bound_bytes:
             self._bound_bytes = bound_bytes
-            with suppress(OSError):  # a unix socket has no such bound, and a small buffer
+            # A unix socket has no such bound, and a small buffer; one that is closed sends nothing.
+            with suppress(OSError):
                 self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, bound_bytes)
 
     async def wait_drained(self) -> None:

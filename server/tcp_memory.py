@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Protocol
 
@@ -51,7 +52,7 @@ class TcpMemory:
 
     __slots__ = (
         "_fd",
-        "_first_pages",
+        "_first_bytes",
         "_lines",
         "_look_at_bytes",
         "_most_bytes",
@@ -65,7 +66,7 @@ class TcpMemory:
         `first_pages` is the first number of `tcp_mem`, `most_bytes` what a socket queues at most.
         """
         self._fd = sockstat_fd
-        self._first_pages = first_pages
+        self._first_bytes = first_pages * PAGESIZE
         self._most_bytes = self._queue_bytes = most_bytes
         self._look_at_bytes = 0
         self._lines = RepeatedLines(logger)
@@ -79,14 +80,12 @@ class TcpMemory:
         return self._queue_bytes
 
     def _look(self) -> None:
-        page_bytes = os.sysconf("SC_PAGE_SIZE")
         try:
-            used_bytes = parse_used_pages(os.pread(self._fd, _SOCKSTAT_BYTES, 0)) * page_bytes
+            used_bytes = parse_used_pages(os.pread(self._fd, _SOCKSTAT_BYTES, 0)) * PAGESIZE
         except OSError as exc:
             self._lines.warn("read", "memory for TCP not read, the last bound stays cause=%s", exc)
             return
-        first_bytes = self._first_pages * page_bytes
-        queue_bytes = derive_queue_bytes(used_bytes, first_bytes, self._most_bytes)
+        queue_bytes = derive_queue_bytes(used_bytes, self._first_bytes, self._most_bytes)
         if queue_bytes == MIN_QUEUE_BYTES < self._queue_bytes:
             self._lines.warn(
                 "least",
@@ -94,7 +93,7 @@ class TcpMemory:
                 "effect=large bodies are sent in small pieces until it is less "
                 "action=none, or raise net.ipv4.tcp_mem and restart",
                 used_bytes,
-                first_bytes,
+                self._first_bytes,
             )
         self._queue_bytes = queue_bytes
 

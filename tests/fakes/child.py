@@ -16,6 +16,8 @@ from typing import Self
 # A loaded machine of two cores starts a server within a few seconds; this says "never".
 START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
+# Goes on to run a command that sees, and makes, mounts of its own; root's alone.
+OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private")
 _DEBIAN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 

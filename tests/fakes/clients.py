@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tests.fakes.child import Child, clean_environment
+from tests.fakes.child import OWN_MOUNTS, Child, clean_environment
 from tests.fakes.images import Image, Manifest
 
 # Debian's directories alone: what else lies in the caller's PATH is not what we test.
@@ -89,7 +89,7 @@ class Sandbox:
         return True
 
     def _argv(self, command: tuple[str, ...]) -> list[str]:
-        enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER]
+        enter = [*OWN_MOUNTS, "sh", "-c", _ENTER]
         return [*enter, str(self._hosts), str(self.directory), *command]
 
 
@@ -113,7 +113,7 @@ class Client(ABC):
         missing = [name for name in cls.programs if shutil.which(name, path=_PATH) is None]
         if missing:
             return f"not installed: {', '.join(missing)}"
-        probe = ["unshare", "--mount", "--propagation", "private", "true"]
+        probe = [*OWN_MOUNTS, "true"]
         if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
             return "no mount namespaces here"
         return None

@@ -26,7 +26,12 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._buffer = b""
+        self._buffer = bytearray()
+
+    @property
+    def port(self) -> int:
+        """Our own end's."""
+        return int(self._sock.getsockname()[1])
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -43,13 +48,13 @@ class Wire:
 
     def receive_end(self) -> bytes:
         """Give all that comes until the mirror closes; a reset is an end too."""
-        data, self._buffer = self._buffer, b""
+        data, self._buffer = self._buffer, bytearray()
         try:
             while piece := self._sock.recv(64 * 1024):
                 data += piece
         except ConnectionResetError:
             pass
-        return data
+        return bytes(data)
 
     def receive(self, method: str = "GET") -> Response:
         """Receive one response to a request by `method`, and leave what follows it."""
@@ -85,7 +90,8 @@ class Wire:
         """Receive so many bytes. Raises `EOFError` where the connection ends before."""
         while len(self._buffer) < count:
             self._fill()
-        taken, self._buffer = self._buffer[:count], self._buffer[count:]
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return taken
 
     def _take_past(self, mark: bytes) -> bytes:
@@ -97,7 +103,7 @@ class Wire:
     def _fill(self) -> None:
         piece = self._sock.recv(64 * 1024)
         if not piece:
-            raise EOFError(self._buffer)
+            raise EOFError(bytes(self._buffer))
         self._buffer += piece
 
 
